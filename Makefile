@@ -1,0 +1,42 @@
+# Thin wrappers over the documented commands: `make -n TARGET` prints what a target runs.
+.DEFAULT_GOAL := help
+.PHONY: help run test test-all lint dvc.yaml pretrain demonstration environment
+
+BIN := .venv/bin
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+
+# Stages find this checkout's interpreter, whatever environment the caller has activated.
+export DUALPRIV_PYTHON := $(CURDIR)/$(BIN)/python
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+help: ## print this
+	@sed -n 's/^\([a-z.-]*\):.*## /\1	/p' Makefile
+
+run: environment ## run the whole pipeline and print its results
+	$(BIN)/dvc repro
+	$(BIN)/dualpriv show
+
+test: lint ## lint, then every test that takes seconds
+	$(PYTEST) -m "not slow"
+
+test-all: lint ## lint, then every test
+	$(PYTEST)
+
+lint: environment ## style, types, and whether dvc.yaml is current
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict stages/core stages/privacy pipeline
+	$(BIN)/mypy stages
+	$(BIN)/python -m pipeline.dvcfile --check
+
+dvc.yaml: environment ## render dvc.yaml from the stage classes
+	$(BIN)/python -m pipeline.dvcfile
+
+pretrain: environment ## train the demonstration backbone again, on public records, and record it
+	$(BIN)/python -m stages.pretrain
+	$(BIN)/dvc commit --force pretrain
+
+demonstration: environment ## make the demonstration records again
+	$(BIN)/python -m stages.demonstration
+
+environment: # make .venv where it is missing or out of date
+	@sh pipeline/environment.sh

@@ -1,0 +1,81 @@
+"""The command ``dualpriv``.
+
+Each subcommand lives in a module of its own, imported when it is called, so that help is quick.
+
+A mistake of the user's ends in one sentence on standard error and exit code 2, without a traceback.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages.core.entry import _is_ours, refuse
+
+app = typer.Typer(
+    name="dualpriv",
+    help="Fine-tune a vision-language model under differential privacy, and show what privacy was spent.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def repro(
+    targets: Annotated[
+        list[str] | None, typer.Argument(help="Stages to bring up to date, with all upstream.")
+    ] = None,
+    new_release: Annotated[
+        bool, typer.Option("--new-release", help="Train again with fresh noise: spends privacy budget again.")
+    ] = False,
+) -> None:
+    """Bring the pipeline up to date, as `dvc repro` does, one stage after the other."""
+    from pipeline.repro import repro_command
+
+    repro_command(tuple(targets or ()), new_release=new_release)
+
+
+@app.command()
+def show() -> None:
+    """Print the results table and the privacy statement."""
+    from pipeline.show import show_command
+
+    show_command()
+
+
+@app.command()
+def audit(
+    require_weights: Annotated[
+        bool,
+        typer.Option(
+            "--require-weights", help="Fail when the weights of the release are not here to be checked."
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Recompute the privacy spent from the stored evidence; exit 0 only when it holds."""
+    from pipeline.audit import audit_command
+
+    raise typer.Exit(audit_command(require_weights=require_weights, as_json=as_json))
+
+
+@app.command()
+def predict(
+    image: Annotated[Path, typer.Argument(help="An image file.")],
+    question: Annotated[str, typer.Argument(help="What to ask about it.")],
+) -> None:
+    """Print the fine-tuned model's answer to a question about an image."""
+    from pipeline.predict import predict_command
+
+    predict_command(image, question)
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except (ValueError, KeyError, TypeError) as error:
+        if not _is_ours(error):
+            raise
+        refuse("dualpriv", error)

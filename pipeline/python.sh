@@ -1,0 +1,10 @@
+#!/bin/sh
+# Run Python with the interpreter that belongs to this checkout, whatever PATH the caller has:
+# the one that started the runner, an activated environment, the checkout's .venv, then PATH.
+for python in "$DUALPRIV_PYTHON" "${VIRTUAL_ENV:+$VIRTUAL_ENV/bin/python}" .venv/bin/python \
+    "${DVC_ROOT:+$DVC_ROOT/.venv/bin/python}" "${CONDA_PREFIX:+$CONDA_PREFIX/bin/python}"; do
+    if [ -n "$python" ] && [ -x "$python" ]; then
+        PYTHONUNBUFFERED=1 exec "$python" "$@"
+    fi
+done
+exec python3 -u "$@"

@@ -1,0 +1,54 @@
+"""The command ``dualpriv repro``: the stages through the runner, in the order of ``dvc.yaml``."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import typer
+
+from pipeline.dvc_graph import read_steps
+from pipeline.runner import Runner, StageFailed
+
+NEW_RELEASE = "DUALPRIV_NEW_RELEASE"
+
+
+def repro_command(targets: tuple[str, ...], *, new_release: bool) -> None:
+    """Bring ``targets`` and everything upstream up to date; exit 2 for a mistake, 1 for any other failure.
+
+    ``new_release`` runs the stages that release a model again, and tells them to draw a fresh run key.
+    """
+    root = Path.cwd()
+    steps = read_steps(root, targets)
+    if new_release:
+        if not any(step.releases for step in steps):
+            raise ValueError(
+                f"--new-release: none of the stages {[step.name for step in steps]} releases a model"
+            )
+        os.environ[NEW_RELEASE] = "1"
+    signal.signal(signal.SIGTERM, _interrupt)
+    runner = Runner(root)
+    for step in steps:
+        try:
+            outcome = runner.run(step, progress=_counter(step.name), force=new_release and step.releases)
+        except StageFailed as failure:
+            print(f"dualpriv: {failure}", file=sys.stderr)
+            raise typer.Exit(2 if failure.is_mistake else 1) from None
+        print(f"{step.name}: {outcome}", flush=True)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Turn SIGTERM into the exception of Ctrl-C, on whose way out the runner ends the stage."""
+    raise KeyboardInterrupt
+
+
+def _counter(name: str) -> Callable[[int, int], None]:
+    """Return what shows the step number: one line that is rewritten, on a terminal only."""
+
+    def show(done: int, of: int) -> None:
+        if sys.stdout.isatty():
+            print(f"\r{name}: step {done} of {of}", end="\n" if done == of else "", flush=True)
+
+    return show

@@ -1,0 +1,84 @@
+"""Run one stage as a process: ``if __name__ == "__main__": main(Finetune)``.
+
+A mistake of the user's ends in one sentence on standard error and exit code 2, without a traceback.
+"""
+
+import ctypes
+import dis
+import errno
+import os
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+from stages.core.contract import Stage
+
+PR_SET_PDEATHSIG = 1
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+def main(stage: type[Stage]) -> None:
+    """Load ``stage`` from ``params.yaml`` and run it; exits the process."""
+    name = _module_name()
+    signal.signal(signal.SIGTERM, _terminate)
+    end_with_parent()
+    try:
+        stage.load().run()
+    except (ValueError, KeyError, TypeError) as error:
+        if _is_ours(error):
+            refuse(name, error)
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            place = error.filename or "while writing"
+            refuse(name, f"no space left on disk ({place}): free some and run it again")
+        if error.filename is None:
+            raise
+        refuse(name, f"{error.filename}: {error.strerror}")
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; `dvc repro` goes on from what was saved", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def refuse(name: str, reason: object) -> NoReturn:
+    """Print one sentence, on one line, and exit with code 2."""
+    text = reason.args[0] if isinstance(reason, KeyError) and reason.args else reason
+    print(f"{name}: {' '.join(str(text).split())}", file=sys.stderr, flush=True)
+    sys.exit(2)
+
+
+def end_with_parent() -> None:
+    """Have the kernel end this process when its parent dies: killing dvc leaves no orphan (Linux only)."""
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        sys.exit("parent is already gone")
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """Leave through every ``finally``, so that no half-written private directory stays behind."""
+    sys.exit(TERMINATED)
+
+
+def _module_name() -> str:
+    spec = sys.modules["__main__"].__spec__
+    return spec.name if spec else "stage"
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Tell an error that our code raised, which states a contract, from any other, which is a bug.
+
+    The innermost frame is ours and stands at a ``raise``: ``{}["key"]`` in our code is a bug too.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return False
+    module = str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+    raises = dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]] == "RAISE_VARARGS"
+    return raises and module in ("stages", "pipeline", "__main__")

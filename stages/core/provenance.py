@@ -1,0 +1,21 @@
+"""What ran: versions of the libraries that decide results, and the Git commit."""
+
+import platform
+import subprocess
+from importlib.metadata import version
+
+_LIBRARIES = ("torch", "transformers", "peft", "numpy", "cryptography", "dp-accounting", "safetensors")
+
+
+def versions() -> dict[str, str]:
+    """Return the version of Python and of every library that touches a private record."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+
+
+def commit() -> str:
+    """Return the current Git commit, or ``unknown`` outside a Git checkout."""
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip()

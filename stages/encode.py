@@ -1,0 +1,61 @@
+"""The frozen vision tower, run once: pruned visual tokens and token rows, cached as safetensors."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.core.contract import Stage, reads, section, writes
+from stages.core.entry import main
+from stages.core.files import read_json
+from stages.core.progress import progress
+from stages.core.speed import Speed, use
+from stages.ledger.population_key import population_key
+from stages.privacy.population import Population
+from stages.records.encoded import write_encoded
+from stages.records.store import read_rows
+from stages.vlm.encoder import Rule, TokenSelection, distinct_images, encode_images, encode_rows, pad_token_id
+from stages.vlm.family import Loaded, load
+from stages.vlm.source import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encode(Stage):
+    """Encode and prune every image once; a record's features depend on that record alone."""
+
+    tokens: TokenSelection
+    model: Model
+    population: Population = section("privacy.population")
+    backbone: Path = reads("models/backbone")
+    calibration: Path = reads("data/calibrate/calibration.json")
+    train: Path = reads("data/records/train")
+    heldout: Path = reads("data/records/heldout")
+    encoded_train: Path = writes("data/encoded/train")
+    encoded_heldout: Path = writes("data/encoded/heldout")
+
+    def run(self) -> None:
+        """Encode both splits under the calibrated rule."""
+        speed = use(Speed.load())
+        loaded = load(self.backbone, device=speed.device, precision=self.model.precision)
+        rule = Rule(select=self.tokens.select, **read_json(self.calibration)["chosen"])
+        self._encode(loaded, rule, self.train, self.encoded_train)
+        self._encode(loaded, rule, self.heldout, self.encoded_heldout)
+
+    def _encode(self, loaded: Loaded, rule: Rule, records: Path, encoded: Path) -> None:
+        rows = read_rows(records)
+        images, images_of_row = distinct_images(rows)
+        kinds = sorted({row.kind for row in rows})
+        with progress(f"encode {records.name}", len(images)) as advance:
+            seen = list(encode_images(loaded, images, rule, advance))
+        salt = population_key(self.population.name).digest("salt encoded", (records / "salt").read_bytes()).hex()
+        write_encoded(
+            encoded,
+            (image.features_SD for image in seen),
+            encode_rows(loaded, rows, images_of_row, [image.source_S for image in seen], kinds),
+            kinds=kinds,
+            pad_token_id=pad_token_id(loaded),
+            image_token_id=loaded.model.config.image_token_id,
+            salt=salt,
+        )
+
+
+if __name__ == "__main__":
+    main(Encode)

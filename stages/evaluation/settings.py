@@ -1,0 +1,12 @@
+"""How held-out figures are released."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings:
+    """Section ``evaluate`` of params.yaml."""
+
+    release: Literal["public"]
+    """``public`` declares that the held-out records are public, so that exact accuracy may be published."""

@@ -1,0 +1,87 @@
+"""Encoded records + backbone + plan -> adapter and the trace of what really ran."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.core.contract import Stage, reads, writes
+from stages.core.entry import main
+from stages.core.files import canonical_json, new_directory, read_json, sha256, write_json
+from stages.core.fingerprint import code_digest, fingerprint
+from stages.core.provenance import commit, versions
+from stages.core.seed import Seed
+from stages.core.speed import Speed, use
+from stages.ledger.release import recorded_digest, require_new_release
+from stages.privacy.gradients import TrainableLayers
+from stages.privacy.plan import Plan, read_plan
+from stages.privacy.stream import Streams
+from stages.records.encoded import read_encoded
+from stages.trainable.lora import Trainable, attach, save_adapter
+from stages.training.estimators import Learner
+from stages.training.intents import Intents
+from stages.training.loop import Choices, train
+from stages.training.optimizer import Optim
+from stages.training.run_folder import RunFolder, abandoned_runs, open_run
+from stages.training.trace import trace_json
+from stages.training.update_pruning import Update
+from stages.vlm.family import load
+from stages.vlm.source import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune(Stage):
+    """Fine-tune under the plan. The only stage whose output depends on private training records."""
+
+    meta = {"gpus": 1, "retries": 2}
+
+    optim: Optim
+    update: Update
+    trainable: Trainable
+    model: Model
+    seed: Seed
+    plan: Path = reads("data/plan.json")
+    encoded: Path = reads("data/encoded/train")
+    backbone: Path = reads("models/backbone")
+    adapter: Path = writes("models/adapter")
+    trace: Path = writes("data/finetune/trace.json", evidence=True)
+
+    def run(self) -> None:
+        """Train from the last checkpoint, then write adapter and trace."""
+        plan = read_plan(read_json(self.plan), str(self.plan))
+        require_new_release(self.name(), self.adapter, public=plan.population.public)
+        identity = fingerprint(self)
+        with open_run(self.name(), identity, recorded_digest(self.name(), self.trace)) as folder:
+            self._train(plan, identity, folder)
+
+    def _train(self, plan: Plan, identity: str, folder: RunFolder) -> None:
+        speed = use(Speed.load())
+        loaded = load(self.backbone, device=speed.device, precision=self.model.precision)
+        model = attach(loaded.model, self.trainable, loaded.family.LANGUAGE_MODEL, self.seed.public)
+        layers = TrainableLayers.of(model)
+        learner = Learner(model, loaded.family, layers, read_encoded(self.encoded), speed.micro_batch, speed.device)
+        streams = Streams(folder.run_key(), identity, self.name())
+        intents = Intents(folder.intents, {"release": streams.release_id(), "plan": plan.to_json()})
+        choices = Choices(self.optim, self.update, self.seed.public)
+        layers.assign(train(plan, choices, learner, streams, intents, folder, speed.checkpoint_every))
+        with new_directory(self.adapter) as directory:
+            save_adapter(model, directory, base=self.model.hub or self.model.path.as_posix(), revision=self.model.revision)
+        write_json(
+            self.trace,
+            trace_json(
+                plan,
+                release=streams.release_id(),
+                fingerprint=identity,
+                plan_digest=hashlib.sha256(canonical_json(plan.to_json())).hexdigest(),
+                attempts=intents.attempts(),
+                abandoned=abandoned_runs(self.name(), identity, plan.population.name),
+                adapter={file.name: sha256(file) for file in sorted(self.adapter.iterdir())},
+                code=code_digest(type(self), Path.cwd()),
+                commit=commit(),
+                versions=versions(),
+            ),
+        )
+        folder.finish(self.trace)
+
+
+if __name__ == "__main__":
+    main(Finetune)

@@ -1,0 +1,69 @@
+"""The user's own data -> canonical record sets: one unit a row, one split a unit, every image decoded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.core.contract import Stage, reads_from, section, writes
+from stages.core.entry import main
+from stages.ledger.population_key import PopulationKey, population_key
+from stages.privacy.population import Population
+from stages.records.row import Row
+from stages.records.source import Source, read_source
+from stages.records.split import check_units, split_rows
+from stages.records.store import content_digest, write_rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Section ``data`` of params.yaml."""
+
+    private: Source
+    public: Source
+    heldout: float
+    """Chance that a private unit is held out."""
+
+    def __post_init__(self) -> None:
+        """Refuse a chance that leaves a split empty, and a split of public records, which are one set."""
+        if not 0 < self.heldout < 1:
+            raise ValueError(f"data.heldout must lie between 0 and 1, got {self.heldout}")
+        if self.public.split is not None:
+            raise ValueError(
+                f"data.public.split must be null: public records are one set, got {self.public.split!r}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ingest(Stage):
+    """Check the user's records and split the private ones by unit."""
+
+    data: Data
+    population: Population = section("privacy.population")
+    private_records: Path = reads_from("data.private.path")
+    public_records: Path = reads_from("data.public.path")
+    train: Path = writes("data/records/train")
+    heldout: Path = writes("data/records/heldout")
+    public: Path = writes("data/records/public")
+
+    def run(self) -> None:
+        """Read and check everything, then write the three sets."""
+        private, public = read_source(self.data.private), read_source(self.data.public)
+        check_units(private, public, self.population.max_units)
+        key = population_key(self.population.name)
+        train, heldout = split_rows(private, key, self.data.heldout)
+        write_rows(self.train, train, _salt(train, key))
+        write_rows(self.heldout, heldout, _salt(heldout, key))
+        write_rows(self.public, [sourced.row for sourced in public], None)
+        counts = (
+            f"{len(train)} train, {len(heldout)} heldout" if self.population.public else "uncounted private"
+        )
+        print(f"ingest: population {self.population.name}: {counts} and {len(public)} public records")
+
+
+def _salt(rows: Sequence[Row], key: PopulationKey) -> bytes:
+    """Return the salt of a private set: unguessable, and the same again for the same rows."""
+    return key.digest("salt", content_digest(rows))
+
+
+if __name__ == "__main__":
+    main(Ingest)

@@ -1,0 +1,43 @@
+"""From (epsilon, delta), sampling and steps to the whole mechanism, before any private gradient."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.core.contract import Stage, reads, section, writes
+from stages.core.entry import main
+from stages.core.files import write_json
+from stages.privacy.accounting import Target
+from stages.privacy.plan import plan_for, warnings_of
+from stages.privacy.population import Population
+from stages.privacy.sampling import Sampling
+from stages.trainable.lora import Trainable, count_weights
+from stages.training.estimators import Estimator
+from stages.vlm.family import family_of, weight_shapes
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakePlan(Stage):
+    """Solve for the noise that keeps all planned steps within the privacy target."""
+
+    target: Target = section("privacy.target")
+    population: Population = section("privacy.population")
+    sampling: Sampling
+    estimator: Estimator
+    trainable: Trainable
+    backbone: Path = reads("models/backbone")
+    plan: Path = writes("data/plan.json", evidence=True)
+
+    def run(self) -> None:
+        """Write the plan; warn of what is allowed but silly."""
+        plan = plan_for(self.estimator.kind, self.target, self.population, self.sampling,
+                        clip=self.estimator.clip, rows_per_unit=self.estimator.rows_per_unit)
+        language_model = family_of(self.backbone).LANGUAGE_MODEL
+        weights = count_weights(weight_shapes(self.backbone), self.trainable, language_model)
+        for warning in warnings_of(plan, weights):
+            print(f"plan: WARNING: {warning}", file=sys.stderr, flush=True)
+        write_json(self.plan, plan.to_json())
+
+
+if __name__ == "__main__":
+    main(MakePlan)

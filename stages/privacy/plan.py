@@ -1,0 +1,192 @@
+"""The whole mechanism of a private training run, decided before any private gradient."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import dp_accounting
+
+from stages.core.schema import parse
+from stages.privacy.accounting import ACCOUNTANT, Relation, Target, epsilon_of, step_event
+from stages.privacy.population import Population
+from stages.privacy.sampling import Sampling
+
+VERSION = 1
+SAMPLER = "poisson"
+_FINEST_NOISE = 1e-3
+_LARGEST_NOISE = 1e5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that decides the privacy of a run, and nothing that does not."""
+
+    version: int
+    population: Population
+    relation: Relation
+    target_epsilon: float
+    delta: float
+    mechanism: Literal["gaussian", "none"]
+    sampler: Literal["poisson"]
+    sampling: Sampling
+    rows_per_unit: int
+    clip: float | None
+    """L2 norm of one unit's gradient; None without privacy."""
+    noise_multiplier: float | None
+    """Noise standard deviation / clip; None without privacy."""
+    accountant: str
+    epsilon: float | None
+    """What the planned steps spend; None (infinite) without privacy."""
+
+    def event(self, steps: int) -> dp_accounting.DpEvent:
+        """Return the privacy event of ``steps`` executed steps."""
+        if self.mechanism == "none":
+            return dp_accounting.NonPrivateDpEvent()
+        assert self.noise_multiplier is not None
+        return step_event(self.sampling.rate, self.noise_multiplier, steps)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the stored form."""
+        return asdict(self)
+
+
+def read_plan(value: Any, where: str) -> Plan:
+    """Return the plan that a stored JSON value describes; errors start with ``where``."""
+    plan = parse(value, Plan, where)
+    if plan.version != VERSION:
+        raise ValueError(f"{where} has version {plan.version}; this dualpriv reads version {VERSION}")
+    return plan
+
+
+def plan_for(
+    kind: Literal["gradient", "nonprivate"],
+    target: Target,
+    population: Population,
+    sampling: Sampling,
+    *,
+    clip: float,
+    rows_per_unit: int,
+) -> Plan:
+    """Return the plan of an estimator kind."""
+    if kind == "nonprivate":
+        return plan_nonprivate(target, population, sampling, rows_per_unit=rows_per_unit)
+    return plan_private(target, population, sampling, clip=clip, rows_per_unit=rows_per_unit)
+
+
+def plan_private(
+    target: Target, population: Population, sampling: Sampling, *, clip: float, rows_per_unit: int
+) -> Plan:
+    """Find the smallest noise multiplier (to 1e-3) at which all steps together meet the target.
+
+    Guarantee: ``epsilon_of(plan.event(plan.sampling.steps)) <= target.epsilon`` at ``target.delta``.
+    """
+    require_meaningful(target, population)
+    if not 0 < clip < math.inf:
+        raise ValueError(f"estimator.clip must be positive and finite, got {clip}")
+
+    def spent(noise_multiplier: float) -> float:
+        return epsilon_of(
+            [step_event(sampling.rate, noise_multiplier, sampling.steps)], target.delta, target.relation
+        )
+
+    if spent(_LARGEST_NOISE) > target.epsilon:
+        raise ValueError(
+            f"no noise multiplier up to {_LARGEST_NOISE:g} meets epsilon {target.epsilon} at delta {target.delta} in "
+            f"{sampling.steps} steps at rate {sampling.rate}: raise privacy.target.epsilon or take fewer steps"
+        )
+    noise_multiplier = _smallest_meeting(spent, target.epsilon)
+    return Plan(
+        version=VERSION,
+        population=population,
+        relation=target.relation,
+        target_epsilon=target.epsilon,
+        delta=target.delta,
+        mechanism="gaussian",
+        sampler=SAMPLER,
+        sampling=sampling,
+        rows_per_unit=rows_per_unit,
+        clip=clip,
+        noise_multiplier=noise_multiplier,
+        accountant=ACCOUNTANT,
+        epsilon=spent(noise_multiplier),
+    )
+
+
+def plan_nonprivate(target: Target, population: Population, sampling: Sampling, *, rows_per_unit: int) -> Plan:
+    """Describe the reference without privacy; only a public population may have one."""
+    if not population.public:
+        raise ValueError(
+            f"estimator.kind nonprivate releases the records of population '{population.name}', which is not declared public: "
+            "choose estimator.kind gradient"
+        )
+    return Plan(
+        version=VERSION,
+        population=population,
+        relation=target.relation,
+        target_epsilon=target.epsilon,
+        delta=target.delta,
+        mechanism="none",
+        sampler=SAMPLER,
+        sampling=sampling,
+        rows_per_unit=rows_per_unit,
+        clip=None,
+        noise_multiplier=None,
+        accountant=ACCOUNTANT,
+        epsilon=None,
+    )
+
+
+def require_meaningful(target: Target, population: Population) -> None:
+    """Refuse a delta at which one unit in the population could simply be published."""
+    if target.delta >= 1 / population.max_units:
+        raise ValueError(
+            f"privacy.target.delta {target.delta} must be below 1 / privacy.population.max_units = {1 / population.max_units:.3g}: "
+            "at that delta a mechanism may publish one unit outright"
+        )
+
+
+def noise_to_signal(plan: Plan, weights: int) -> float:
+    """Return the L2 norm of the mean update's noise over the largest norm a clipped mean gradient can have.
+
+    sigma sqrt(P) / B for P trainable weights and expected batch B.
+    """
+    if plan.noise_multiplier is None:
+        return 0.0
+    return plan.noise_multiplier * math.sqrt(weights) / plan.sampling.expected_batch
+
+
+def warnings_of(plan: Plan, weights: int) -> list[str]:
+    """Return what is allowed but silly, one sentence each."""
+    found = []
+    if plan.target_epsilon > 10 and plan.mechanism == "gaussian":
+        found.append(f"epsilon {plan.target_epsilon:g} protects little: one unit may change odds by e^{plan.target_epsilon:g}")
+    ratio = noise_to_signal(plan, weights)
+    if ratio > 10:
+        found.append(
+            f"the noise is {ratio:.1f} times the largest possible signal ({weights} trainable weights, expected batch "
+            f"{plan.sampling.expected_batch:g}): train fewer weights, enlarge the batch or raise epsilon"
+        )
+    ceiling = plan.sampling.rate * plan.population.max_units
+    if plan.sampling.expected_batch > 2 * ceiling:
+        found.append(
+            f"sampling.expected_batch {plan.sampling.expected_batch:g} is more than twice what {plan.population.max_units} units "
+            f"at rate {plan.sampling.rate:g} can give ({ceiling:g}): updates shrink without any gain in privacy"
+        )
+    return found
+
+
+def _smallest_meeting(spent: Callable[[float], float], epsilon: float) -> float:
+    low, high = 0, math.ceil(_LARGEST_NOISE / _FINEST_NOISE)
+    probe = math.ceil(1 / _FINEST_NOISE)
+    while spent(probe * _FINEST_NOISE) > epsilon:
+        low, probe = probe, probe * 2
+    high = min(high, probe)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if spent(middle * _FINEST_NOISE) > epsilon:
+            low = middle
+        else:
+            high = middle
+    return round(high * _FINEST_NOISE, 4)
+

@@ -1,0 +1,86 @@
+"""The privacy statement: one page of facts, derived from plan, trace and charges and from nothing else."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from stages.privacy.accounting import ACCOUNTANT, epsilon_of, rdp_epsilon_of
+from stages.privacy.events import event_from_json
+from stages.privacy.plan import Plan
+
+VERSION = 1
+LIMITS = (
+    "The size of the data set and of its files is treated as public side information.",
+    "Gaussian noise in floating point is not exactly Gaussian.",
+    "Whoever holds the run key before it is destroyed can subtract the noise.",
+    "One unit is what the population declares; people who appear in several units are covered less.",
+)
+
+
+def statement_json(plan: Plan, charges: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:
+    """Return the statement; ``digests`` commits to the evidence files by SHA-256.
+
+    Guarantee: ``epsilon`` is that of all charges of the population composed, by the deciding accountant, or null where there is
+    no guarantee.
+    """
+    own = [charge for charge in charges["charges"] if charge.get("population") == plan.population.name]
+    events = [event_from_json(charge["event"]) for charge in own]
+    epsilon = epsilon_of(events, plan.delta, plan.relation)
+    check = rdp_epsilon_of(events, plan.delta, plan.relation)
+    found: dict[str, Any] = {
+        "version": VERSION,
+        "population": plan.population.name,
+        "population_is_public": plan.population.public,
+        "max_units": plan.population.max_units,
+        "unit": plan.population.unit,
+        "relation": plan.relation,
+        "epsilon": epsilon if math.isfinite(epsilon) else None,
+        "delta": plan.delta,
+        "target_epsilon": plan.target_epsilon,
+        "accountant": ACCOUNTANT,
+        "rdp_epsilon": check,
+        "sampler": plan.sampler,
+        "steps": plan.sampling.steps,
+        "sampling_rate": plan.sampling.rate,
+        "expected_batch": plan.sampling.expected_batch,
+        "rows_per_unit": plan.rows_per_unit,
+        "clip": plan.clip,
+        "noise_multiplier": plan.noise_multiplier,
+        "within_target": epsilon <= plan.target_epsilon,
+        "releases": [
+            {"release": charge["release"], "stage": charge["stage"], "released": charge["released"], "basis": charge["basis"]}
+            for charge in own
+            if "release" in charge
+        ],
+        "heldout": next(charge["basis"] for charge in own if charge["split"] == "heldout"),
+        "evidence": dict(digests),
+        "limits": list(LIMITS),
+    }
+    found["sentence"] = sentence(found)
+    return found
+
+
+def sentence(statement: Mapping[str, Any]) -> str:
+    """Say the statement in one sentence."""
+    population = f"population '{statement['population']}'" + (
+        " (declared public: a demonstration, releases are not limited)" if statement["population_is_public"] else ""
+    )
+    if statement["epsilon"] is None:
+        return f"For {population} this model carries no privacy guarantee: it was trained without noise."
+    relation = str(statement["relation"]).replace("_", " ")
+    return (
+        f"For {population} this model is ({statement['epsilon']:.3f}, {statement['delta']:g})-differentially private per "
+        f"{statement['unit']} under {relation}, by {statement['accountant']}, for {statement['steps']} steps with "
+        f"{statement['sampler'].capitalize()} sampling at rate {statement['sampling_rate']:g}."
+    )
+
+
+def require_within_budget(statement: Mapping[str, Any]) -> None:
+    """Refuse a total over the target, unless the population is declared public."""
+    if statement["within_target"] or statement["population_is_public"]:
+        return
+    spent = "without bound" if statement["epsilon"] is None else f"{statement['epsilon']:.3f}"
+    raise ValueError(
+        f"population '{statement['population']}' has spent epsilon {spent} at delta {statement['delta']:g}, over the target "
+        f"{statement['target_epsilon']:g}: this adapter must not be released"
+    )

@@ -1,0 +1,1 @@
+"""Image-text records: rows, readers of what users have, shards of what the trainer eats."""

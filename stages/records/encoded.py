@@ -1,0 +1,186 @@
+"""Encoded record sets: pruned visual features and token rows, as safetensors.
+
+A folder holds ``rows.safetensors`` (token rows, cut from flat arrays by offsets), ``features-NNNNN.safetensors`` shards and,
+for private records, a ``salt`` that keeps the folder's digest from being guessed.
+
+Shapes: R rows, L tokens of the longest row of a batch, I images, S kept visual slots an image, D encoder width, U units.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from stages.core.files import new_directory
+
+IGNORED = -100
+IMAGES_PER_SHARD = 4096
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """One row as the language model reads it: image slots already pruned, positions those of the unpruned sequence."""
+
+    input_ids: tuple[int, ...]
+    labels: tuple[int, ...]
+    """The token to predict *at* each place (not shifted), IGNORED where nothing is learned."""
+    position_ids: tuple[int, ...]
+    images: tuple[int, ...]
+    """Indices into the set's features, in the order of the row's slots."""
+    unit: int
+    kind: int
+
+
+@dataclass(frozen=True)
+class EncodedSet:
+    """All rows and features of one split, in memory."""
+
+    features_ISD: Tensor
+    rows: tuple[TokenRow, ...]
+    kinds: tuple[str, ...]
+    pad_token_id: int
+    image_token_id: int
+
+    def rows_by_unit(self) -> list[NDArray[np.int64]]:
+        """Return, for each unit index, the indices of its rows."""
+        found: dict[int, list[int]] = {}
+        for index, row in enumerate(self.rows):
+            found.setdefault(row.unit, []).append(index)
+        return [np.array(found[unit], dtype=np.int64) for unit in sorted(found)]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows padded on the right to one length. ``labels_RL`` is shifted: what the model must say *after* each place."""
+
+    input_ids_RL: Tensor
+    attention_mask_RL: Tensor
+    position_ids_RL: Tensor
+    next_labels_RL: Tensor
+    features: tuple[Tensor, ...]
+    """One (S, D) tensor an image, in the order of the slots."""
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Return the batch on another device."""
+        return Batch(
+            self.input_ids_RL.to(device),
+            self.attention_mask_RL.to(device),
+            self.position_ids_RL.to(device),
+            self.next_labels_RL.to(device),
+            tuple(feature.to(device) for feature in self.features),
+        )
+
+
+def collate(encoded: EncodedSet, indices: Sequence[int]) -> Batch:
+    """Return the rows ``indices`` as one batch; no rows give tensors with no rows.
+
+    Every row is checked on its own to have as many slots as features: transformers checks only the batch's total, and an
+    off-by-one there would let one row see another's image.
+    """
+    rows = [encoded.rows[index] for index in indices]
+    length = max((len(row.input_ids) for row in rows), default=0)
+    slots = encoded.features_ISD.shape[1]
+    for row in rows:
+        assert row.input_ids.count(encoded.image_token_id) == slots * len(row.images)
+    return Batch(
+        _pad([row.input_ids for row in rows], length, encoded.pad_token_id),
+        _pad([(1,) * len(row.input_ids) for row in rows], length, 0),
+        _pad([row.position_ids for row in rows], length, 0),
+        _pad([(*row.labels[1:], IGNORED) for row in rows], length, IGNORED),
+        tuple(encoded.features_ISD[image] for row in rows for image in row.images),
+    )
+
+
+def write_encoded(
+    path: Path,
+    features: Iterable[Tensor],
+    rows: Sequence[TokenRow],
+    *,
+    kinds: Sequence[str],
+    pad_token_id: int,
+    image_token_id: int,
+    salt: str | None,
+) -> None:
+    """Write a set; ``features`` yields one (S, D) tensor an image and is never held in memory whole."""
+    with new_directory(path) as building:
+        shard: list[Tensor] = []
+        shards = 0
+        for feature in features:
+            shard.append(feature)
+            if len(shard) == IMAGES_PER_SHARD:
+                save_file({"features": torch.stack(shard)}, building / f"features-{shards:05d}.safetensors")
+                shard, shards = [], shards + 1
+        if shard:
+            save_file({"features": torch.stack(shard)}, building / f"features-{shards:05d}.safetensors")
+        flat = {
+            "input_ids": _flat(row.input_ids for row in rows),
+            "labels": _flat(row.labels for row in rows),
+            "position_ids": _flat(row.position_ids for row in rows),
+            "length": torch.tensor([len(row.input_ids) for row in rows], dtype=torch.int64),
+            "images": _flat(row.images for row in rows),
+            "image_count": torch.tensor([len(row.images) for row in rows], dtype=torch.int64),
+            "unit": torch.tensor([row.unit for row in rows], dtype=torch.int64),
+            "kind": torch.tensor([row.kind for row in rows], dtype=torch.int64),
+        }
+        about = {"kinds": json.dumps(list(kinds)), "pad": str(pad_token_id), "image": str(image_token_id)}
+        save_file(flat, building / "rows.safetensors", metadata=about)
+        if salt is not None:
+            (building / "salt").write_text(salt + "\n")
+
+
+def read_encoded(path: Path) -> EncodedSet:
+    """Read a set back; a missing or broken folder is a ValueError that names it."""
+    try:
+        shards = sorted(path.glob("features-*.safetensors"))
+        features = [_load(shard)[0]["features"] for shard in shards]
+        flat, about = _load(path / "rows.safetensors")
+    except (SafetensorError, OSError, KeyError) as error:
+        raise ValueError(f"{path} is not an encoded record set ({error}): run `dvc repro encode`") from None
+    cut = {name: _cut(flat[name], flat["length"]) for name in ("input_ids", "labels", "position_ids")}
+    images = _cut(flat["images"], flat["image_count"])
+    rows = tuple(
+        TokenRow(*row)
+        for row in zip(
+            cut["input_ids"],
+            cut["labels"],
+            cut["position_ids"],
+            images,
+            flat["unit"].tolist(),
+            flat["kind"].tolist(),
+            strict=True,
+        )
+    )
+    return EncodedSet(
+        features_ISD=torch.cat(features) if features else torch.zeros(0, 0, 0),
+        rows=rows,
+        kinds=tuple(json.loads(about["kinds"])),
+        pad_token_id=int(about["pad"]),
+        image_token_id=int(about["image"]),
+    )
+
+
+def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+
+
+def _flat(values: Iterable[Sequence[int]]) -> Tensor:
+    return torch.tensor([item for part in values for item in part], dtype=torch.int64)
+
+
+def _cut(flat: Tensor, lengths: Tensor) -> list[tuple[int, ...]]:
+    return [tuple(part.tolist()) for part in torch.split(flat, lengths.tolist())]
+
+
+def _pad(rows: Sequence[Sequence[int]], length: int, filler: int) -> Tensor:
+    padded = torch.full((len(rows), length), filler, dtype=torch.int64)
+    for index, row in enumerate(rows):
+        padded[index, : len(row)] = torch.tensor(row, dtype=torch.int64)
+    return padded

@@ -1,0 +1,92 @@
+"""The canonical record set: a directory of rows, of the distinct images, and of a salt.
+
+``rows.parquet`` refers to ``images.parquet`` by index. The salt of a private set makes the digest that
+``dvc.lock`` shows of the directory unguessable; file sizes stay visible.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+
+from stages.core.files import new_directory, write_text
+from stages.records.refusal import first_sentence
+from stages.records.row import Message, Row
+
+ROWS, IMAGES, SALT = "rows.parquet", "images.parquet", "salt"
+SALT_BYTES = 32
+_GROUP = 1024
+_TURN = pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
+_ROWS_SCHEMA = pyarrow.schema(
+    [
+        ("id", pyarrow.string()),
+        ("unit", pyarrow.string()),
+        ("kind", pyarrow.string()),
+        ("messages", pyarrow.list_(_TURN)),
+        ("images", pyarrow.list_(pyarrow.int32())),
+    ]
+)
+_IMAGES_SCHEMA = pyarrow.schema([("image", pyarrow.large_binary())])
+
+
+def write_rows(directory: Path, rows: Sequence[Row], salt: bytes | None) -> None:
+    """Replace ``directory`` by the record set of ``rows``; only a public set has no ``salt``.
+
+    Guarantee: equal rows and salt give equal bytes (for one pyarrow version); an error leaves the old set.
+    """
+    assert salt is None or len(salt) == SALT_BYTES
+    numbers: dict[bytes, int] = {}
+    records = [
+        {
+            "id": row.id,
+            "unit": row.unit,
+            "kind": row.kind,
+            "messages": [{"role": turn.role, "content": turn.content} for turn in row.messages],
+            "images": [numbers.setdefault(image, len(numbers)) for image in row.images],
+        }
+        for row in rows
+    ]
+    with new_directory(directory) as building:
+        _write(pyarrow.Table.from_pylist(records, schema=_ROWS_SCHEMA), building / ROWS, "zstd")
+        _write(pyarrow.table({"image": list(numbers)}, schema=_IMAGES_SCHEMA), building / IMAGES, "none")
+        if salt is not None:
+            write_text(building / SALT, salt.hex() + "\n")
+
+
+def read_rows(directory: Path) -> list[Row]:
+    """Return the rows of a record set as they were written; a broken set is a ValueError that names it."""
+    try:
+        images = pyarrow.parquet.read_table(directory / IMAGES).column("image").to_pylist()
+        records = pyarrow.parquet.read_table(directory / ROWS).to_pylist()
+    except FileNotFoundError:
+        raise ValueError(f"{directory} is missing: run `dvc repro` (or `dvc pull`) to make it") from None
+    except (pyarrow.ArrowException, KeyError, OSError) as error:
+        reason = first_sentence(error)
+        raise ValueError(f"{directory} is no record set ({reason}): run `dvc repro -f ingest`") from None
+    return [
+        Row(
+            id=record["id"],
+            unit=record["unit"],
+            kind=record["kind"],
+            messages=tuple(Message(turn["role"], turn["content"]) for turn in record["messages"]),
+            images=tuple(images[number] for number in record["images"]),
+        )
+        for record in records
+    ]
+
+
+def content_digest(rows: Sequence[Row]) -> bytes:
+    """Return 32 bytes that change with any row, image or order; guessable, so never to be published."""
+    digest = hashlib.sha256()
+    for row in rows:
+        turns = [[turn.role, turn.content] for turn in row.messages]
+        images = [hashlib.sha256(image).hexdigest() for image in row.images]
+        digest.update(json.dumps([row.id, row.unit, row.kind, turns, images]).encode() + b"\n")
+    return digest.digest()
+
+
+def _write(table: pyarrow.Table, path: Path, compression: str) -> None:
+    pyarrow.parquet.write_table(table, path, compression=compression, row_group_size=_GROUP)

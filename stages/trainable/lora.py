@@ -1,0 +1,119 @@
+"""Low-rank adapters on linear layers of the language model (Hu et al. 2021), by PEFT."""
+
+import math
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
+from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainable:
+    """Section ``trainable`` of params.yaml."""
+
+    kind: Literal["lora"]
+    rank: int
+    alpha: float
+    """The update is scaled by alpha / rank."""
+    targets: tuple[str, ...]
+    """Last names of the language model's linear layers that get an adapter."""
+
+    def __post_init__(self) -> None:
+        """Refuse an adapter without weights."""
+        if self.rank < 1 or not (self.alpha > 0 and math.isfinite(self.alpha)):
+            raise ValueError(f"trainable.rank and trainable.alpha must be positive, got {self.rank} and {self.alpha}")
+        if not self.targets:
+            raise ValueError("trainable.targets is empty: name linear layers such as q_proj")
+
+
+def target_pattern(targets: Sequence[str], language_model: str) -> str:
+    """Return the expression that names the target layers, anchored on the language model."""
+    names = "|".join(re.escape(name) for name in targets)
+    return rf"(?:{language_model})(?:{names})"
+
+
+def attach(model: nn.Module, trainable: Trainable, language_model: str, seed: int) -> PeftModel:
+    """Wrap ``model`` with fresh adapters; only they require gradients, and the output is the model's own at first.
+
+    ``seed`` is public: factor A is drawn from it and factor B is zero.
+    """
+    pattern = target_pattern(trainable.targets, language_model)
+    found = {name.rpartition(".")[2] for name, layer in model.named_modules() if re.fullmatch(pattern, name)}
+    for target in trainable.targets:
+        if target not in found:
+            raise ValueError(
+                f"trainable.targets: the language model has no layer '{target}'; its linear layers are {_linear(model, language_model)}"
+            )
+    config = LoraConfig(
+        r=trainable.rank,
+        lora_alpha=trainable.alpha,  # type: ignore[arg-type]
+        lora_dropout=0.0,
+        target_modules=pattern,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(), _without_peft_deprecation():
+        torch.manual_seed(seed)
+        wrapped: Any = get_peft_model(model, config)
+    return wrapped.eval()
+
+
+def count_weights(shapes: Mapping[str, Sequence[int]], trainable: Trainable, language_model: str) -> int:
+    """Return how many weights learn, from the shapes of the frozen model's weights alone."""
+    pattern = re.compile(target_pattern(trainable.targets, language_model))
+    return sum(
+        trainable.rank * (shape[0] + shape[1])
+        for name, shape in shapes.items()
+        if len(shape) == 2 and pattern.fullmatch(name.removesuffix(".weight"))
+    )
+
+
+def _linear(model: nn.Module, language_model: str) -> list[str]:
+    pattern = re.compile(language_model)
+    return sorted(
+        {
+            name.rpartition(".")[2]
+            for name, layer in model.named_modules()
+            if isinstance(layer, nn.Linear) and pattern.match(name)
+        }
+    )
+
+
+def save_adapter(model: PeftModel, directory: Path, *, base: str, revision: str | None) -> None:
+    """Write the adapter as plain PEFT reads it: ``adapter_config.json`` and ``adapter_model.safetensors``, nothing else.
+
+    ``base`` is the name by which others know the backbone: a hub id, or a directory.
+    """
+    config = model.peft_config["default"]
+    config.base_model_name_or_path, config.revision = base, revision
+    config.inference_mode = True
+    model.save_pretrained(str(directory), safe_serialization=True)
+    for file in directory.iterdir():
+        if file.name not in ("adapter_config.json", "adapter_model.safetensors"):
+            file.unlink()
+
+
+def load_adapter(model: nn.Module, directory: Path) -> nn.Module:
+    """Return ``model`` with a stored adapter, in evaluation mode; a broken adapter is a ValueError that names it."""
+    try:
+        with _without_peft_deprecation():
+            wrapped = PeftModel.from_pretrained(model, str(directory), local_files_only=True)  # type: ignore[arg-type]
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{directory} cannot be loaded as an adapter: {' '.join(str(error).split())[:300]}") from None
+    return wrapped.eval()
+
+
+@contextmanager
+def _without_peft_deprecation() -> Iterator[None]:
+    """Hide that PEFT 0.21 still asks transformers 5.23 by a property's old name."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield

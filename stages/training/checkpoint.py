@@ -1,0 +1,56 @@
+"""The state of a run between two steps, as one atomic safetensors file."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from stages.core.files import write_bytes
+from stages.training.optimizer import OptimizerState
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights and optimizer after ``step`` steps of the run with this fingerprint."""
+
+    fingerprint: str
+    step: int
+    weights_P: Tensor
+    optimizer: OptimizerState
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Replace the checkpoint in one step; a full disk or a crash leaves the previous one valid."""
+    tensors = {
+        "weights": checkpoint.weights_P.cpu(),
+        "first": checkpoint.optimizer.first_P.cpu(),
+        "second": checkpoint.optimizer.second_P.cpu(),
+        "updates": checkpoint.optimizer.updates_P.cpu(),
+    }
+    about = {"state": json.dumps({"fingerprint": checkpoint.fingerprint, "step": checkpoint.step})}
+    write_bytes(path, save(tensors, metadata=about), mode=0o600)
+
+
+def load_checkpoint(path: Path, fingerprint: str, device: str) -> Checkpoint | None:
+    """Return the checkpoint, or None where there is none; one of other inputs is refused."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt", device=device) as file:
+            state = json.loads((file.metadata() or {})["state"])
+            tensors = {name: file.get_tensor(name) for name in ("weights", "first", "second", "updates")}
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(f"{path} is not a checkpoint ({error}): remove {path.parent} to abandon that run") from None
+    if state["fingerprint"] != fingerprint:
+        raise ValueError(
+            f"{path} is a checkpoint of other inputs; resuming it would reuse its noise: remove {path.parent} to abandon that run"
+        )
+    return Checkpoint(
+        fingerprint,
+        state["step"],
+        tensors["weights"],
+        OptimizerState(tensors["first"], tensors["second"], tensors["updates"]),
+    )

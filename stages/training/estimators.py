@@ -1,0 +1,104 @@
+"""How one step looks at the sampled units: clipped per-unit gradients, or plain ones.
+
+Shapes: R rows in a micro-batch, U units in it, P trainable weights.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stages.privacy.clipping import ClippedSum, clip_sum, unit_means
+from stages.privacy.gradients import TrainableLayers, row_gradients
+from stages.records.encoded import EncodedSet, collate
+
+Units = Sequence[NDArray[np.int64]]
+"""The rows of each sampled unit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimator:
+    """Section ``estimator`` of params.yaml."""
+
+    kind: Literal["gradient", "nonprivate"]
+    clip: float
+    """Largest L2 norm of one unit's gradient; unused by nonprivate."""
+    rows_per_unit: int
+    """At most so many rows of a sampled unit enter a step; their gradients are averaged."""
+
+    def __post_init__(self) -> None:
+        """Refuse bounds that bound nothing."""
+        if not (self.clip > 0 and math.isfinite(self.clip)):
+            raise ValueError(f"estimator.clip must be positive and finite, got {self.clip}")
+        if self.rows_per_unit < 1:
+            raise ValueError(f"estimator.rows_per_unit must be at least 1, got {self.rows_per_unit}")
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A model with adapters, the rows it learns from, and how many fit at once."""
+
+    model: torch.nn.Module
+    family: Any
+    trainable: TrainableLayers
+    encoded: EncodedSet
+    micro_batch: int
+    device: str
+
+    def losses(self, rows: Sequence[int]) -> Tensor:
+        """Return the loss of each row, shape (R,)."""
+        losses_R: Tensor = self.family.row_losses(self.model, collate(self.encoded, rows).to(self.device))
+        return losses_R
+
+
+def clipped_gradient_sum(learner: Learner, units: Units, clip: float) -> ClippedSum:
+    """Return the sum over units of each unit's mean gradient, clipped (DP-SGD, Abadi et al. 2016).
+
+    Guarantee: one unit moves the sum by at most ``clip``; the sum does not depend on how units are cut into micro-batches,
+    beyond rounding.
+
+    Edge cases: no units gives zeros.
+    """
+    total = ClippedSum(torch.zeros_like(learner.trainable.flat()), clip)
+    for rows, unit_of_row, count in micro_batches(units, learner.micro_batch):
+        grads_RP = row_gradients(learner.trainable, lambda rows=rows: learner.losses(rows))  # type: ignore[misc]
+        grads_UP = unit_means(grads_RP, torch.from_numpy(unit_of_row).to(grads_RP.device), count)
+        assert grads_UP.shape[0] == count
+        total = total + clip_sum(grads_UP, clip)
+    return total
+
+
+def plain_gradient_sum(learner: Learner, units: Units) -> Tensor:
+    """Return the sum over units of each unit's mean gradient, unclipped: the reference without privacy."""
+    weights = list(learner.trainable.parameters().values())
+    total_P = torch.zeros_like(learner.trainable.flat())
+    for rows, unit_of_row, count in micro_batches(units, learner.micro_batch):
+        rows_U = np.bincount(unit_of_row, minlength=count)
+        weight_R = torch.from_numpy(1.0 / rows_U[unit_of_row]).to(learner.device, total_P.dtype)
+        gradients = torch.autograd.grad((learner.losses(rows) * weight_R).sum(), weights)
+        total_P += torch.cat([gradient.flatten() for gradient in gradients])
+    return total_P
+
+
+def micro_batches(units: Units, rows_at_once: int) -> Iterator[tuple[list[int], NDArray[np.int64], int]]:
+    """Cut units, never a unit, into groups of about ``rows_at_once`` rows: (rows, unit of each row, number of units)."""
+    group: list[NDArray[np.int64]] = []
+    size = 0
+    for rows in units:
+        if group and size + len(rows) > rows_at_once:
+            yield _group(group)
+            group, size = [], 0
+        group.append(rows)
+        size += len(rows)
+    if group:
+        yield _group(group)
+
+
+def _group(group: list[NDArray[np.int64]]) -> tuple[list[int], NDArray[np.int64], int]:
+    unit_of_row = np.repeat(np.arange(len(group)), [len(rows) for rows in group])
+    return np.concatenate(group).tolist(), unit_of_row, len(group)

@@ -1,0 +1,1 @@
+"""Vision-language model families: where vision features enter, token pruning, loss per row."""

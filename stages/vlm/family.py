@@ -1,0 +1,80 @@
+"""Load a vision-language model from a directory and name its family.
+
+A family is one module with the functions of ``stages/vlm/llava.py``; adding one is a module and a line here.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers.utils.logging import disable_progress_bar
+
+from stages.vlm import llava
+
+FAMILIES: dict[str, ModuleType] = {"llava": llava}
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A frozen model in evaluation mode, its processor, and the module that knows its family."""
+
+    model: Any
+    processor: Any
+    family: Any
+
+
+def family_of(path: Path) -> ModuleType:
+    """Return the family of the model in ``path``; anything unsupported is refused with what is supported."""
+    if not (path / "config.json").is_file():
+        raise ValueError(f"{path} holds no config.json: model.path must be a Hugging Face model directory")
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    except (ValueError, OSError, KeyError) as error:
+        raise ValueError(f"{path}/config.json describes no model that transformers knows: {_brief(error)}") from None
+    if config.model_type not in FAMILIES:
+        raise ValueError(
+            f"{path} is a model of type '{config.model_type}', which is not supported; supported: {sorted(FAMILIES)}"
+        )
+    return FAMILIES[config.model_type]
+
+
+def load(path: Path, *, device: str = "cpu", precision: Precision = "float32") -> Loaded:
+    """Load model and processor from files alone: no hub, no remote code, safetensors only."""
+    family = family_of(path)
+    disable_progress_bar()
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(
+            path,
+            dtype=getattr(torch, precision),
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+        processor = load_processor(path)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} cannot be loaded: {_brief(error)}") from None
+    model.requires_grad_(False)
+    return Loaded(model.to(device).eval(), processor, family)
+
+
+def load_processor(path: Path) -> Any:
+    """Load the processor alone."""
+    return AutoProcessor.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+
+
+def _brief(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def weight_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every stored weight, without loading any."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in sorted(path.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as weights:
+            shapes |= {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}
+    return shapes

@@ -1,0 +1,83 @@
+"""Units join steps independently at the planned rate; shuffled batches would be noticed."""
+
+import numpy as np
+from scipy import stats
+
+from stages.privacy.sampling import choose_rows, poisson_sample
+from stages.privacy.stream import RunKey, Streams
+
+STREAMS = Streams(RunKey(bytes(range(32))), "fingerprint", "finetune")
+UNITS, STEPS, RATE = 1000, 400, 0.1
+
+
+def inclusion() -> np.ndarray:
+    found = np.zeros((STEPS, UNITS), dtype=bool)
+    for step in range(STEPS):
+        found[step, poisson_sample(UNITS, RATE, STREAMS.at("sampling", step))] = True
+    return found
+
+
+def shuffled() -> np.ndarray:
+    """Fixed-size batches from a shuffled order, as ordinary loaders make them."""
+    random = np.random.default_rng(0)
+    found = np.zeros((STEPS, UNITS), dtype=bool)
+    for epoch in range(STEPS // 10):
+        for step, batch in enumerate(np.split(random.permutation(UNITS), 10)):
+            found[10 * epoch + step, batch] = True
+    return found
+
+
+def rate_pvalue(found: np.ndarray) -> float:
+    return float(stats.binomtest(int(found.sum()), found.size, RATE).pvalue)
+
+
+def batch_size_pvalue(found: np.ndarray) -> float:
+    sizes = found.sum(axis=1)
+    statistic = ((sizes - UNITS * RATE) ** 2 / (UNITS * RATE * (1 - RATE))).sum()
+    return float(2 * min(stats.chi2.cdf(statistic, STEPS), stats.chi2.sf(statistic, STEPS)))
+
+
+def unit_count_pvalue(found: np.ndarray) -> float:
+    counts = found.sum(axis=0)
+    statistic = ((counts - STEPS * RATE) ** 2 / (STEPS * RATE * (1 - RATE))).sum()
+    return float(2 * min(stats.chi2.cdf(statistic, UNITS), stats.chi2.sf(statistic, UNITS)))
+
+
+def test_units_join_at_the_rate_and_a_rate_two_percent_off_is_noticed():
+    """400,000 coins: a rate of 0.102 instead of 0.1 is 4.2 standard deviations away."""
+    found = inclusion()
+    assert rate_pvalue(found) > 1e-3
+    thinned = found | (np.random.default_rng(1).random(found.shape) < 0.003)
+    assert rate_pvalue(thinned) < 1e-3
+
+
+def test_batch_sizes_and_unit_counts_vary_as_independent_coins_do_and_shuffled_batches_do_not():
+    assert batch_size_pvalue(inclusion()) > 1e-3 and unit_count_pvalue(inclusion()) > 1e-3
+    assert batch_size_pvalue(shuffled()) < 1e-6 and unit_count_pvalue(shuffled()) < 1e-6
+
+
+def test_consecutive_steps_are_independent():
+    found = inclusion()
+    both = int((found[1:] & found[:-1]).sum())
+    assert stats.binomtest(both, found[1:].size, RATE**2).pvalue > 1e-3
+
+
+def test_a_unit_that_leaves_changes_nobody_elses_coin():
+    more = poisson_sample(UNITS, RATE, STREAMS.at("sampling", 3))
+    less = poisson_sample(UNITS - 1, RATE, STREAMS.at("sampling", 3))
+    assert np.array_equal(more[more < UNITS - 1], less)
+
+
+def test_rate_one_takes_everybody():
+    assert len(poisson_sample(7, 1.0, STREAMS.at("sampling", 0))) == 7
+
+
+def test_rows_of_a_unit_are_chosen_uniformly_and_never_too_many():
+    rows = np.arange(10, 15)
+    counts = np.zeros(5)
+    for step in range(4000):
+        chosen = choose_rows(rows, 2, STREAMS.at("rows", step))
+        assert len(set(chosen.tolist())) == 2
+        counts[chosen - 10] += 1
+    assert stats.chisquare(counts).pvalue > 1e-3
+    assert choose_rows(rows, 9, STREAMS.at("rows", 0)).tolist() == rows.tolist()

@@ -1,0 +1,84 @@
+"""Small real models and records for tests: real transformers classes, random weights, written by save_pretrained."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import LlavaForConditionalGeneration
+
+from stages.core.files import new_directory
+from stages.demonstration import backbone, processor, questions
+from stages.records.encoded import EncodedSet
+from stages.records.row import Message, Row
+from stages.vlm.encoder import Rule, distinct_images, encode_images, encode_rows, pad_token_id
+from stages.vlm.family import Loaded, load
+
+SIZE = backbone.Size(tower_width=32, tower_layers=3, language_width=32, language_layers=2, expansion=2)
+ALL = Rule(select="all", layer=0, dominant=0, contextual=0)
+PRUNED = Rule(select="dominant_contextual", layer=1, dominant=6, contextual=3)
+
+
+def write_tiny_llava(path: Path, seed: int = 0) -> Path:
+    """Write a LLaVA of 32x32 pixels and 64 visual tokens with larger-than-usual random weights."""
+    words = processor.complete(questions.vocabulary())
+    model: LlavaForConditionalGeneration = backbone.build_backbone(SIZE, words, seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.copy_(0.3 * torch.randn(weight.shape, generator=generator))
+    with new_directory(path) as directory:
+        model.save_pretrained(directory)
+        processor.build_processor(words, 32, 4).save_pretrained(directory)
+    return path
+
+
+def picture(seed: int) -> bytes:
+    """Return a noisy 32x32 PNG."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def rows(units: int, rows_per_unit: int = 1, images_per_row: int = 1) -> list[Row]:
+    """Return rows with unequal questions; rows of one unit share their images."""
+    asked = ["which digit is this ?", "odd or even ?", "is it larger than five ?"]
+    answers = ["seven", "odd", "yes"]
+    return [
+        Row(
+            id=f"{unit}-{turn}",
+            unit=f"unit {unit}",
+            kind=("digit", "parity", "comparison")[turn % 3],
+            messages=(
+                Message("user", "<image>" * images_per_row + asked[turn % 3]),
+                Message("assistant", answers[(unit + turn) % 3]),
+            ),
+            images=tuple(picture(10 * unit + image) for image in range(images_per_row)),
+        )
+        for unit in range(units)
+        for turn in range(rows_per_unit)
+    ]
+
+
+def encode(loaded: Loaded, given: list[Row], rule: Rule) -> EncodedSet:
+    """Encode rows in memory as stage encode does."""
+    images, images_of_row = distinct_images(given)
+    seen = list(encode_images(loaded, images, rule, lambda done: None))
+    kinds = sorted({row.kind for row in given})
+    return EncodedSet(
+        features_ISD=torch.stack([image.features_SD for image in seen]),
+        rows=tuple(encode_rows(loaded, given, images_of_row, [image.source_S for image in seen], kinds)),
+        kinds=tuple(kinds),
+        pad_token_id=pad_token_id(loaded),
+        image_token_id=loaded.model.config.image_token_id,
+    )
+
+
+def load_float64(path: Path) -> Loaded:
+    """Load a model whose arithmetic is exact enough to be a reference."""
+    loaded = load(path)
+    loaded.model.double()
+    return loaded

@@ -1,0 +1,6 @@
+"""Add one."""
+
+
+def increment(value: int) -> int:
+    """Return the next whole number."""
+    return value + 1

@@ -1,0 +1,54 @@
+"""The long stage: counts slowly and goes on from where it was killed.
+
+``SMALL_SECONDS`` is how long a step takes; ``SMALL_CRASH_AT`` the step at which the first attempt kills itself.
+"""
+
+import json
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.arithmetic.increment import increment
+from stages.core.contract import Stage, reads, writes
+from stages.core.entry import main
+from stages.core.files import read_json, write_json
+from stages.core.scratch import scratch_folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """Section ``count``."""
+
+    steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountStage(Stage):
+    """Count up from the number."""
+
+    meta = {"retries": 1, "releases": True}
+
+    count: Count
+    number: Path = reads("data/number.json")
+    total: Path = writes("models/total.json")
+
+    def run(self) -> None:
+        """Count, one step at a time, keeping the process of each step in ``scratch/``."""
+        saved = scratch_folder("count") / "state.json"
+        total, pids = read_json(saved) if saved.exists() else (read_json(self.number), [])
+        for step in range(len(pids), self.count.steps):
+            time.sleep(float(os.environ.get("SMALL_SECONDS", "0")))
+            total, pids = increment(total), [*pids, os.getpid()]
+            write_json(saved, [total, pids])
+            print("@@ " + json.dumps({"event": "progress", "step": step + 1, "of": self.count.steps, "loss": 0.5}))
+            if os.environ.get("SMALL_CRASH_AT") == str(step + 1) and len(set(pids)) == 1:
+                print("about to crash", flush=True)
+                os.kill(os.getpid(), signal.SIGKILL)
+        write_json(self.total, total)
+        saved.rename(saved.with_name("finished.json"))
+
+
+if __name__ == "__main__":
+    main(CountStage)

@@ -1,0 +1,222 @@
+"""Ingest in a folder of its own, as a real process where the command line matters."""
+
+import json
+import os
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+from stages.core.contract import Stage
+from stages.core.files import sha256
+from stages.ingest import Ingest
+from stages.ledger.population_key import population_key
+from stages.records.split import split_of
+from stages.records.store import read_rows
+
+ROOT = Path(__file__).parents[2]
+SETS = ("train", "heldout", "public")
+Record = dict[str, Any]
+
+
+def record(number: int, unit: str) -> Record:
+    """Return a LLaVA record that shows ``red.png``."""
+    turns = [{"from": "human", "value": f"<image>\nquestion {number}"}, {"from": "gpt", "value": "red"}]
+    return {"id": f"r{number}", "image": "red.png", "patient": unit, "conversations": turns}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a working directory with good private and public LLaVA data and its params.yaml."""
+    for name, unit in (("private", "patient"), ("public", "volunteer")):
+        (tmp_path / name).mkdir()
+        picture = BytesIO()
+        Image.new("RGB", (4, 4), "red").save(picture, "PNG")
+        (tmp_path / name / "red.png").write_bytes(picture.getvalue())
+        write_records(tmp_path / name, [record(number, f"{unit} {number // 2}") for number in range(80)])
+    write_params(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DUALPRIV_SCRATCH", str(tmp_path / "scratch"))
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    return tmp_path
+
+
+def write_records(folder: Path, records: list[Record]) -> None:
+    """Write ``rows.json``."""
+    (folder / "rows.json").write_text(json.dumps(records))
+
+
+def write_params(folder: Path, *, heldout: float = 0.3, **population: Any) -> None:
+    """Write params.yaml; further arguments change privacy.population."""
+    source = {"rows": "rows.json", "format": "llava", "unit": "patient", "kind": None, "split": None}
+    data = {
+        "private": {"path": "private"} | source,
+        "public": {"path": "public"} | source,
+        "heldout": heldout,
+    }
+    declared = {"name": "clinic", "public": False, "max_units": 50, "unit": "patient"} | population
+    YAML().dump({"data": data, "privacy": {"population": declared}}, folder / "params.yaml")
+
+
+def run_process(folder: Path, module: str = "stages.ingest") -> "subprocess.CompletedProcess[str]":
+    """Run the stage as DVC does."""
+    return subprocess.run(
+        [sys.executable, "-m", module],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def assert_refused(done: "subprocess.CompletedProcess[str]", *fragments: str) -> None:
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("stages.ingest: ")
+    for fragment in fragments:
+        assert fragment in done.stderr
+
+
+def test_good_data_becomes_three_record_sets_and_counts_of_private_rows_are_not_told(folder: Path) -> None:
+    done = run_process(folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    sets = {name: read_rows(folder / "data" / "records" / name) for name in SETS}
+    assert len(sets["train"]) + len(sets["heldout"]) == 80
+    assert len(sets["public"]) == 80
+    assert not {row.unit for row in sets["train"]} & {row.unit for row in sets["heldout"]}
+    assert done.stdout == "ingest: population clinic: uncounted private and 80 public records\n"
+
+
+def test_a_bad_record_exits_2_with_one_sentence_and_leaves_the_old_sets(folder: Path) -> None:
+    Ingest.load().run()
+    before = sha256(folder / "data")
+    (folder / "private" / "red.png").write_bytes(b"broken")
+    assert_refused(
+        run_process(folder), "private: 80 records cannot be used: record 'r0': image 1 is none of PNG"
+    )
+    assert sha256(folder / "data") == before
+
+
+def test_a_wrong_key_in_params_exits_2_with_one_sentence(folder: Path) -> None:
+    text = (folder / "params.yaml").read_text()
+    (folder / "params.yaml").write_text(text.replace("unit: patient", "units: patient", 1))
+    assert_refused(run_process(folder), "key 'private'", "unknown keys ['units']", "known: ['format', 'kind'")
+
+
+@pytest.mark.parametrize("which", ["private", "public"])
+def test_bad_records_are_refused_before_anything_is_written(which: str, folder: Path) -> None:
+    write_records(folder / which, [record(0, "p"), record(1, "p") | {"image": "../red.png"}])
+    with pytest.raises(
+        ValueError, match=f"{which}: 1 record cannot be used: record 'r1': image .* leads out of"
+    ):
+        Ingest.load().run()
+    assert not (folder / "data").exists()
+    assert not (folder / "scratch").exists()
+
+
+def test_a_unit_in_both_sources_is_refused(folder: Path) -> None:
+    write_records(folder / "public", [record(0, "patient 3")])
+    with pytest.raises(ValueError, match="public records must not share a unit with the private ones"):
+        Ingest.load().run()
+    assert not (folder / "data").exists()
+
+
+def test_more_units_than_the_population_declares_are_refused(folder: Path) -> None:
+    write_params(folder, max_units=39)
+    with pytest.raises(ValueError, match="more units than privacy.population.max_units = 39") as refusal:
+        Ingest.load().run()
+    assert "40" not in str(refusal.value)
+    assert not (folder / "data").exists()
+    write_params(folder, max_units=40)
+    Ingest.load().run()
+
+
+def test_a_public_population_is_counted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_params(folder, public=True)
+    Ingest.load().run()
+    train, heldout = (len(read_rows(folder / "data" / "records" / name)) for name in ("train", "heldout"))
+    expected = f"ingest: population clinic: {train} train, {heldout} heldout and 80 public records\n"
+    assert capsys.readouterr().out == expected
+
+
+def test_running_again_gives_the_same_bytes_and_another_key_other_salts(folder: Path) -> None:
+    Ingest.load().run()
+    before = sha256(folder / "data")
+    Ingest.load().run()
+    assert sha256(folder / "data") == before
+    salts = {name: (folder / "data" / "records" / name / "salt").read_text() for name in ("train", "heldout")}
+    assert salts["train"] != salts["heldout"]
+    (folder / "scratch" / "ledger").rename(folder / "lost")
+    Ingest.load().run()
+    assert (folder / "data" / "records" / "train" / "salt").read_text() not in salts.values()
+    assert not (folder / "data" / "records" / "public" / "salt").exists()
+
+
+def test_every_unit_lies_where_its_own_id_puts_it(folder: Path) -> None:
+    Ingest.load().run()
+    key = population_key("clinic")
+    for name in ("train", "heldout"):
+        assert {split_of(row.unit, key, 0.3) for row in read_rows(folder / "data" / "records" / name)} == {
+            name
+        }
+
+
+@pytest.mark.parametrize("heldout", [0.0, 1.0, -0.1, float("nan")])
+def test_a_held_out_share_outside_the_open_unit_interval_is_refused(heldout: float, folder: Path) -> None:
+    write_params(folder, heldout=heldout)
+    with pytest.raises(ValueError, match="data.heldout must lie between 0 and 1"):
+        Ingest.load()
+
+
+def test_a_split_of_public_records_is_refused(folder: Path) -> None:
+    text = (folder / "params.yaml").read_text()
+    before, split, after = text.rpartition("split:")
+    (folder / "params.yaml").write_text(before + "split: fold #" + after)
+    with pytest.raises(ValueError, match="data.public.split must be null"):
+        Ingest.load()
+
+
+def test_a_full_disk_exits_2_with_one_sentence_and_leaves_the_old_sets(folder: Path) -> None:
+    (folder / "data").mkdir()
+    script = f"""
+        mount -t tmpfs -o size=256k none data || exit 77
+        {sys.executable} -m stages.ingest || exit 78
+        find data -type f -exec sha256sum {{}} + | sort > before
+        cat /dev/zero > data/filler 2> /dev/null
+        {sys.executable} -m stages.ingest
+        code=$?
+        rm data/filler
+        find data -type f -exec sha256sum {{}} + | sort | cmp before - || exit 79
+        exit $code
+    """
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if done.returncode == 77 or done.stderr.startswith("unshare:"):
+        pytest.skip(f"this user cannot mount a small disk: {done.stderr.strip()}")
+    assert_refused(done, "no space left on disk", "free some and run it again")
+
+
+def test_the_demonstration_set_is_good_data(folder: Path) -> None:
+    demonstration = ROOT / "data" / "demonstration"
+    if not (demonstration / "private.parquet").exists():
+        pytest.skip("the demonstration set has not been made: run `make demonstration`")
+    (folder / "data").mkdir()
+    (folder / "data" / "demonstration").symlink_to(demonstration)
+    (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    ingest: Stage = Ingest.load()
+    ingest.run()
+    train, heldout, public = (read_rows(folder / "data" / "records" / name) for name in SETS)
+    assert train and heldout and public
+    assert all(len(row.images) == 1 for row in (*train, *heldout, *public))
