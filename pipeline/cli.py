@@ -62,8 +62,8 @@ def audit(
 
 @app.command()
 def predict(
-    image: Annotated[Path, typer.Argument(help="An image file.")],
-    question: Annotated[str, typer.Argument(help="What to ask about it.")],
+    image: Annotated[Path, typer.Option("--image", help="An image file.")],
+    question: Annotated[str, typer.Option("--question", help="What to ask about it.")],
 ) -> None:
     """Print the fine-tuned model's answer to a question about an image."""
     from pipeline.predict import predict_command
@@ -79,3 +79,7 @@ def main() -> None:
         if not _is_ours(error):
             raise
         refuse("dualpriv", error)
+
+
+if __name__ == "__main__":
+    main()

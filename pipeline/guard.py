@@ -1,7 +1,7 @@
 """Become another program, one that ends when the process that started it ends.
 
-``guard.py PARENT_PID PROGRAM ARGUMENTS...``; on Linux only, elsewhere the program runs unguarded. It is a program
-of its own because between fork and exec a process with threads must not run Python: ``preexec_fn`` can deadlock.
+``guard.py PARENT_PID PROGRAM ARGUMENTS...``; on Linux only, elsewhere it runs unguarded. A program of
+its own because a process with threads must not run Python between fork and exec: ``preexec_fn`` can deadlock.
 """
 
 import ctypes

@@ -20,6 +20,7 @@ from typing import Literal
 from pipeline import guard
 from pipeline.dvc_graph import Step
 from pipeline.stage_output import StageOutput
+from stages.core.progress import EVENTS
 
 Outcome = Literal["ran", "cached", "unchanged", "frozen"]
 """Ran; taken from DVC's run cache; already up to date; left alone because it is run by hand only."""
@@ -168,6 +169,7 @@ def environment() -> dict[str, str]:
     here = Path(sys.executable).parent
     return os.environ | {
         "DUALPRIV_PYTHON": sys.executable,
+        EVENTS: "1",
         "PATH": os.pathsep.join([str(here), os.environ.get("PATH", os.defpath)]),
         "PYTHONUNBUFFERED": "1",
         "DVC_NO_ANALYTICS": "1",

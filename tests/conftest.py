@@ -1,5 +1,7 @@
 """What every test may ask for."""
 
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -16,3 +18,27 @@ def tiny_llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     torch.set_num_threads(1)
     return write_tiny_llava(tmp_path_factory.mktemp("models") / "tiny-llava")
+
+
+@pytest.fixture(scope="session")
+def _checkouts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    (shared / "checkouts").mkdir(exist_ok=True)
+    return shared / "checkouts"
+
+
+@pytest.fixture
+def built_checkout(_checkouts: Path, tmp_path: Path) -> Path:
+    """Return a copy of a small checkout in which nothing has run."""
+    from checkout import once
+
+    return Path(shutil.copytree(once(_checkouts, ran=False), tmp_path / "checkout"))
+
+
+@pytest.fixture
+def ran_checkout(_checkouts: Path, tmp_path: Path) -> Path:
+    """Return a copy of a small checkout whose whole pipeline has run."""
+    from checkout import once
+
+    return Path(shutil.copytree(once(_checkouts, ran=True), tmp_path / "checkout", symlinks=True))

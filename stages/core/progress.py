@@ -1,6 +1,7 @@
 """Show how far long work is: a bar in a terminal, plain lines in a log, events for the runner.
 
-Only public numbers are shown: which step of how many, never a time or a count that depends on private records.
+Only public numbers are shown: which step of how many, never a time or a count that depends on private
+records.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Turn plain mappings into frozen dataclasses, strictly: nothing missing, nothing unknown, nothing mistyped."""
+"""Turn plain mappings into frozen dataclasses: nothing missing, nothing unknown, nothing mistyped."""
 
 import dataclasses
 import types

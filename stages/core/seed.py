@@ -1,4 +1,4 @@
-"""Public randomness: initialisation and the order in which public records are used. Never sampling, never noise."""
+"""Public randomness: initialisation and the order of public records. Never sampling, never noise."""
 
 from dataclasses import dataclass
 

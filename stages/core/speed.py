@@ -1,7 +1,7 @@
 """What makes a run faster or fit a machine and never changes what it computes.
 
-Section ``speed`` of ``params.yaml``; no stage lists it as a DVC parameter and no privacy function accepts it. Every key can be
-overridden by an environment variable, for example ``DUALPRIV_SPEED_MICRO_BATCH=64``.
+Section ``speed`` of ``params.yaml``; no stage lists it as a DVC parameter and no privacy function accepts it.
+Every key can be overridden by an environment variable, for example ``DUALPRIV_SPEED_MICRO_BATCH=64``.
 """
 
 import os

@@ -13,7 +13,7 @@ def main() -> None:
     folder = Path("data/demonstration")
     for name, records in (
         ("private", record_set.private_records(SEED, limit=None)),
-        ("public", record_set.public_records(SEED, scene_count=SCENE_COUNT)),
+        ("public", record_set.public_records(SEED, limit=None, scene_count=SCENE_COUNT)),
     ):
         path = folder / f"{name}.parquet"
         count = record_set.write(records, path)

@@ -49,10 +49,14 @@ def private_records(seed: int, *, limit: int | None) -> Iterator[Record]:
         yield from _records(f"mnist-{number:05d}", image, questions.ask_about_digit(digit, random))
 
 
-def public_records(seed: int, *, scene_count: int) -> Iterator[Record]:
-    """Yield four records for each scikit-learn digit, then four or five for each drawn scene."""
+def public_records(seed: int, *, limit: int | None, scene_count: int) -> Iterator[Record]:
+    """Yield four records for each of ``limit`` scikit-learn digits (1,797 with None), then those of scenes.
+
+    A drawn scene has four records, or five when it holds a lone shape at one side.
+    """
     random = Random(f"public {seed}")
-    for number, (image, digit) in enumerate(zip(*images.enlarged_digits(), strict=True)):
+    pictures = list(zip(*images.enlarged_digits(), strict=True))
+    for number, (image, digit) in enumerate(pictures[:limit]):
         asked = [*questions.ask_about_digit(digit, random), questions.ask_comparison(digit, random)]
         yield from _records(f"digit-{number:05d}", image, asked)
     for number in range(scene_count):

@@ -8,14 +8,14 @@ from typing import Any, Literal
 import dp_accounting
 
 from stages.core.schema import parse
-from stages.privacy.accounting import ACCOUNTANT, Relation, Target, epsilon_of, step_event
+from stages.privacy.accounting import ACCOUNTANT, COARSE_GRID, FINE_GRID, Relation, Target, epsilon_of, step_event
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
 
 VERSION = 1
 SAMPLER = "poisson"
 _FINEST_NOISE = 1e-3
-_LARGEST_NOISE = 1e5
+_SMALLEST_NOISE, _LARGEST_NOISE = 0.3, 1e4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,17 +85,16 @@ def plan_private(
     if not 0 < clip < math.inf:
         raise ValueError(f"estimator.clip must be positive and finite, got {clip}")
 
-    def spent(noise_multiplier: float) -> float:
-        return epsilon_of(
-            [step_event(sampling.rate, noise_multiplier, sampling.steps)], target.delta, target.relation
-        )
+    def spent(noise_multiplier: float, grid: float = FINE_GRID) -> float:
+        events = [step_event(sampling.rate, noise_multiplier, sampling.steps)]
+        return epsilon_of(events, target.delta, target.relation, grid=grid)
 
-    if spent(_LARGEST_NOISE) > target.epsilon:
-        raise ValueError(
-            f"no noise multiplier up to {_LARGEST_NOISE:g} meets epsilon {target.epsilon} at delta {target.delta} in "
-            f"{sampling.steps} steps at rate {sampling.rate}: raise privacy.target.epsilon or take fewer steps"
-        )
     noise_multiplier = _smallest_meeting(spent, target.epsilon)
+    if noise_multiplier is None:
+        raise ValueError(
+            f"no noise multiplier up to {_LARGEST_NOISE:g} meets epsilon {target.epsilon:g} at delta {target.delta:g} in "
+            f"{sampling.steps} steps at rate {sampling.rate:g}: raise privacy.target.epsilon or take fewer steps"
+        )
     return Plan(
         version=VERSION,
         population=population,
@@ -176,17 +175,32 @@ def warnings_of(plan: Plan, weights: int) -> list[str]:
     return found
 
 
-def _smallest_meeting(spent: Callable[[float], float], epsilon: float) -> float:
-    low, high = 0, math.ceil(_LARGEST_NOISE / _FINEST_NOISE)
-    probe = math.ceil(1 / _FINEST_NOISE)
-    while spent(probe * _FINEST_NOISE) > epsilon:
-        low, probe = probe, probe * 2
-    high = min(high, probe)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if spent(middle * _FINEST_NOISE) > epsilon:
-            low = middle
-        else:
-            high = middle
-    return round(high * _FINEST_NOISE, 4)
+def _smallest_meeting(spent: Callable[..., float], epsilon: float) -> float | None:
+    """Return the smallest multiple of the finest noise at which ``spent`` is within ``epsilon``.
 
+    Bracketed on a coarse grid, which overestimates epsilon and is quick, then settled on the fine one.
+    """
+    enough = 1.0
+    while spent(enough, COARSE_GRID) > epsilon:
+        enough *= 1.5
+        if enough > _LARGEST_NOISE:
+            return None
+    while enough > _SMALLEST_NOISE and spent(enough / 1.5, COARSE_GRID) <= epsilon:
+        enough /= 1.5
+    high = _bisect(lambda noise: spent(noise, COARSE_GRID) <= epsilon, enough / 1.5, enough)
+    low = high * 0.97
+    while spent(low) <= epsilon:
+        high, low = low, low * 0.97
+    return _bisect(lambda noise: spent(noise) <= epsilon, low, high)
+
+
+def _bisect(holds: Callable[[float], bool], low: float, high: float) -> float:
+    """Return the smallest multiple of the finest noise above ``low`` that holds, where ``high``, rounded up, does."""
+    below, above = math.floor(low / _FINEST_NOISE), math.ceil(high / _FINEST_NOISE)
+    while above - below > 1:
+        middle = (below + above) // 2
+        if holds(middle * _FINEST_NOISE):
+            above = middle
+        else:
+            below = middle
+    return round(above * _FINEST_NOISE, 3)

@@ -40,12 +40,8 @@ def slots_per_image(model: nn.Module) -> int:
 
 
 def scored_layers(model: nn.Module) -> tuple[int, ...]:
-    """Return the encoder layers whose attention can have shaped the features, first to last."""
-    config = _base(model).config
-    layers = config.vision_config.num_hidden_layers
-    chosen = config.vision_feature_layer
-    last = max(index % (layers + 1) for index in ([chosen] if isinstance(chosen, int) else chosen))
-    return tuple(range(last))
+    """Return the encoder layers whose attention can score patches, first to last."""
+    return tuple(range(_base(model).config.vision_config.num_hidden_layers))
 
 
 def require_prunable(model: nn.Module) -> None:

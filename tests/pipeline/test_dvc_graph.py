@@ -21,7 +21,12 @@ def test_a_step_carries_what_the_stage_class_says(small_pipeline: Path) -> None:
     assert steps["count"].summary == "Count up from the number."
     assert [name for name, step in steps.items() if step.frozen] == ["by_hand"]
     assert [name for name, step in steps.items() if step.releases] == ["count"]
-    assert {name: step.retries for name, step in steps.items()} == {"start": 0, "count": 1, "by_hand": 0, "account": 0}
+    assert {name: step.retries for name, step in steps.items()} == {
+        "start": 0,
+        "count": 1,
+        "by_hand": 0,
+        "account": 0,
+    }
 
 
 def test_a_target_brings_only_what_is_upstream_of_it(small_pipeline: Path) -> None:

@@ -1,4 +1,4 @@
-"""dvc.yaml says what the stage classes say, and a stage is stale exactly when something that it runs has changed."""
+"""dvc.yaml says what the stage classes say; a stage is stale exactly when something that it runs changed."""
 
 import json
 import subprocess
@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline.dvc_graph import read_steps
 from pipeline.dvcfile import FILE, render
 from pipeline.graph import stage_classes
 from pipeline.runner import Runner
-from pipeline.dvc_graph import read_steps
 from tests.pipeline.conftest import REPOSITORY, render_dvcfile
 
 
@@ -23,7 +23,11 @@ def test_the_committed_dvcfile_is_current() -> None:
 def test_dependencies_are_the_files_a_stage_imports_and_its_inputs(small_pipeline: Path) -> None:
     stages = read_stages(small_pipeline)
     code = [name for name in stages["count"]["deps"] if name.endswith(".py")]
-    assert "stages/arithmetic/increment.py" in code and "stages/count.py" in code and "stages/core/contract.py" in code
+    assert (
+        "stages/arithmetic/increment.py" in code
+        and "stages/count.py" in code
+        and "stages/core/contract.py" in code
+    )
     assert "stages/arithmetic/increment.py" not in stages["start"]["deps"]
     assert "data/number.json" in stages["count"]["deps"]
     assert all((small_pipeline / name).is_file() for name in code)
@@ -37,7 +41,11 @@ def read_stages(checkout: Path) -> dict[str, Any]:
 
 def stale(checkout: Path) -> set[str]:
     answer = subprocess.run(
-        [sys.executable, "-m", "dvc", "status", "--json"], cwd=checkout, check=True, capture_output=True, text=True
+        [sys.executable, "-m", "dvc", "status", "--json"],
+        cwd=checkout,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return set(json.loads(answer.stdout))
 
@@ -61,7 +69,9 @@ def test_a_change_makes_stale_what_depends_on_it_and_leaves_the_rest(small_pipel
         (small_pipeline / name).write_text(text)
 
 
-def test_check_exits_1_when_the_file_is_stale(small_pipeline: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_check_exits_1_when_the_file_is_stale(
+    small_pipeline: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert render_dvcfile(small_pipeline, "--check") == 0
     module = small_pipeline / "stages/start.py"
     module.write_text(module.read_text() + "\nimport stages.arithmetic.increment\n")

@@ -66,7 +66,10 @@ def test_a_missing_python_is_named(checkout: Path, tools: Path) -> None:
 def test_an_unsuitable_python_is_named(checkout: Path, tools: Path) -> None:
     stand_in(tools, "python3.10", "exit 1")
     answer = prepare(checkout, PATH=str(tools), PYTHON="python3.10")
-    assert (answer.returncode, answer.stderr) == (1, "dualpriv: PYTHON=python3.10 is not a Python 3.11, 3.12 or 3.13\n")
+    assert (answer.returncode, answer.stderr) == (
+        1,
+        "dualpriv: PYTHON=python3.10 is not a Python 3.11, 3.12 or 3.13\n",
+    )
 
 
 def test_a_missing_git_is_named(checkout: Path, tools: Path) -> None:
@@ -94,7 +97,9 @@ def test_a_full_disk_is_told_before_anything_is_made(checkout: Path, tools: Path
 
 @pytest.mark.slow
 def test_it_installs_once_and_again_after_a_change_or_a_kill(checkout: Path) -> None:
-    surroundings = {name: value for name, value in os.environ.items() if name != "PYTHON"} | {"PYTHON": sys.executable}
+    surroundings = {name: value for name, value in os.environ.items() if name != "PYTHON"} | {
+        "PYTHON": sys.executable
+    }
     first = prepare(checkout, **surroundings)
     assert first.returncode == 0, first.stderr
     assert "needs about 3 GB of disk" in first.stdout
@@ -110,7 +115,9 @@ def test_it_installs_once_and_again_after_a_change_or_a_kill(checkout: Path) -> 
     (checkout / ".venv/installed").unlink()
     assert "making .venv" in prepare(checkout, **surroundings).stdout
     assert not (checkout / ".venv/kept").exists(), "a half installation is thrown away"
-    listed = subprocess.run([checkout / ".venv/bin/python", "-m", "pip", "list"], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        [checkout / ".venv/bin/python", "-m", "pip", "list"], capture_output=True, text=True, check=True
+    )
     assert re.search(r"^tiny +2", listed.stdout, flags=re.M)
 
 
@@ -123,7 +130,9 @@ def dry_run(*targets: str) -> list[str]:
 def test_every_target_that_help_names_is_a_target() -> None:
     answer = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     targets = [line.split("\t")[0] for line in answer.stdout.splitlines()]
-    assert {"help", "run", "test", "test-all", "lint", "dvc.yaml", "pretrain", "demonstration"} == set(targets)
+    assert {"help", "run", "test", "test-all", "lint", "dvc.yaml", "pretrain", "demonstration"} == set(
+        targets
+    )
     for target in targets:
         assert dry_run(target)
 
@@ -140,8 +149,16 @@ def test_ci_runs_what_make_test_runs() -> None:
 
 def test_make_puts_its_interpreter_before_an_activated_one() -> None:
     makefile = "include Makefile\nshow:\n\t@echo $$DUALPRIV_PYTHON $$PATH\n"
-    surroundings = os.environ | {"VIRTUAL_ENV": "/somewhere/else", "DUALPRIV_PYTHON": "/somewhere/else/bin/python"}
+    surroundings = os.environ | {
+        "VIRTUAL_ENV": "/somewhere/else",
+        "DUALPRIV_PYTHON": "/somewhere/else/bin/python",
+    }
     answer = subprocess.run(
-        ["make", "-s", "-f", "-", "show"], cwd=REPOSITORY, input=makefile, capture_output=True, text=True, env=surroundings
+        ["make", "-s", "-f", "-", "show"],
+        cwd=REPOSITORY,
+        input=makefile,
+        capture_output=True,
+        text=True,
+        env=surroundings,
     )
     assert answer.stdout.startswith(f"{REPOSITORY}/.venv/bin/python {REPOSITORY}/.venv/bin:"), answer.stderr

@@ -48,7 +48,9 @@ def test_a_crash_is_tried_again_and_resumes(
 def test_a_mistake_is_told_once(server: None, small_pipeline: Path, caplog: pytest.LogCaptureFixture) -> None:
     params = small_pipeline / "params.yaml"
     params.write_text(params.read_text().replace("steps: 3", "stepz: 3"))
-    with pytest.raises(StageFailed, match=r"count: params.yaml: section 'count' has unknown keys \['stepz'\]"):
+    with pytest.raises(
+        StageFailed, match=r"count: params.yaml: section 'count' has unknown keys \['stepz'\]"
+    ):
         finetune(targets=["count", "account"])
     assert len([line for line in caplog.messages if line == "Running stage 'count':"]) == 1
     assert "Running stage 'account':" not in caplog.messages

@@ -74,7 +74,9 @@ def test_a_mistake_is_told_in_the_sentence_of_the_stage(small_pipeline: Path) ->
     assert failure.value.is_mistake
 
 
-def test_a_killed_stage_says_the_signal_and_resumes(small_pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_stage_says_the_signal_and_resumes(
+    small_pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SMALL_CRASH_AT", "2")
     runner = Runner(small_pipeline)
     runner.run(step("start"))
@@ -122,7 +124,9 @@ def test_a_lock_is_not_waited_for_longer_than_promised(small_pipeline: Path) -> 
         Runner(small_pipeline, lock_patience=0.0).run(step("start"))
 
 
-def test_stopping_ends_the_stage_and_is_not_a_failure(small_pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopping_ends_the_stage_and_is_not_a_failure(
+    small_pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SMALL_SECONDS", "0.2")
     params = small_pipeline / "params.yaml"
     params.write_text(params.read_text().replace("steps: 3", "steps: 1000"))

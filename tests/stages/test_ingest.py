@@ -51,11 +51,11 @@ def write_records(folder: Path, records: list[Record]) -> None:
     (folder / "rows.json").write_text(json.dumps(records))
 
 
-def write_params(folder: Path, *, heldout: float = 0.3, **population: Any) -> None:
-    """Write params.yaml; further arguments change privacy.population."""
+def write_params(folder: Path, *, heldout: float = 0.3, fold: str | None = None, **population: Any) -> None:
+    """Write params.yaml; ``fold`` is the private split field, further arguments change the population."""
     source = {"rows": "rows.json", "format": "llava", "unit": "patient", "kind": None, "split": None}
     data = {
-        "private": {"path": "private"} | source,
+        "private": {"path": "private"} | source | {"split": fold},
         "public": {"path": "public"} | source,
         "heldout": heldout,
     }
@@ -145,17 +145,27 @@ def test_a_public_population_is_counted(folder: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out == expected
 
 
-def test_running_again_gives_the_same_bytes_and_another_key_other_salts(folder: Path) -> None:
+def test_running_again_gives_the_same_bytes(folder: Path) -> None:
     Ingest.load().run()
     before = sha256(folder / "data")
     Ingest.load().run()
     assert sha256(folder / "data") == before
-    salts = {name: (folder / "data" / "records" / name / "salt").read_text() for name in ("train", "heldout")}
-    assert salts["train"] != salts["heldout"]
+
+
+def test_who_knows_every_row_and_no_key_cannot_tell_the_digest_of_a_private_set(folder: Path) -> None:
+    rows = [
+        record(number, f"p{number}") | {"fold": "heldout" if number % 3 else "train"} for number in range(9)
+    ]
+    write_records(folder / "private", rows)
+    write_params(folder, fold="fold")
+    records = folder / "data" / "records"
+    Ingest.load().run()
+    before = {name: (read_rows(records / name), sha256(records / name)) for name in SETS}
     (folder / "scratch" / "ledger").rename(folder / "lost")
     Ingest.load().run()
-    assert (folder / "data" / "records" / "train" / "salt").read_text() not in salts.values()
-    assert not (folder / "data" / "records" / "public" / "salt").exists()
+    for name in SETS:
+        assert read_rows(records / name) == before[name][0]
+        assert (sha256(records / name) == before[name][1]) == (name == "public")
 
 
 def test_every_unit_lies_where_its_own_id_puts_it(folder: Path) -> None:

@@ -10,12 +10,12 @@ ROOT = Path(__file__).parents[3]
 
 TREE = {
     "stages/__init__.py": '"""Only words."""\n',
-    "stages/one.py": "import numpy\nfrom stages.library import alpha\nfrom stages.library.beta import thing\n",
+    "stages/one.py": "import numpy\nfrom stages.library import alpha\nfrom stages.library.beta import b\n",
     "stages/two.py": "def later():\n    import stages.library.gamma as g\n    return g\n",
     "stages/three.py": "x = 1\n",
     "stages/library/__init__.py": "",
     "stages/library/alpha.py": "from stages.coded import VALUE\n",
-    "stages/library/beta.py": "from pipeline.thing import other\nthing = 1\n",
+    "stages/library/beta.py": "from pipeline.thing import other\nb = 1\n",
     "stages/library/gamma.py": "import stages.two\n",
     "stages/coded/__init__.py": "from stages.coded.deep import VALUE\n",
     "stages/coded/deep.py": "VALUE = 1\n",

@@ -117,7 +117,8 @@ def test_an_unknown_key_is_refused_and_the_known_keys_are_named(key: Any) -> Non
 
 
 def test_a_missing_section_is_refused_by_its_dotted_name() -> None:
-    for values in ({}, {"some": {}}, {"some": None}, {"some": [1]}):
+    missing: list[dict[str, Any]] = [{}, {"some": {}}, {"some": None}, {"some": [1]}]
+    for values in missing:
         with pytest.raises(KeyError, match="params.yaml: section 'some.part' is missing"):
             read_section(values, "some.part", Section)
 

@@ -20,13 +20,13 @@ def private() -> list[record_set.Record]:
 
 @pytest.fixture(scope="module")
 def public() -> list[record_set.Record]:
-    return list(record_set.public_records(3, scene_count=60))
+    return list(record_set.public_records(3, limit=60, scene_count=60))
 
 
 def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     for name in ("once", "again"):
-        record_set.write(record_set.public_records(3, scene_count=20), tmp_path / name)
-    record_set.write(record_set.public_records(4, scene_count=20), tmp_path / "other")
+        record_set.write(record_set.public_records(3, limit=20, scene_count=20), tmp_path / name)
+    record_set.write(record_set.public_records(4, limit=20, scene_count=20), tmp_path / "other")
     assert (tmp_path / "once").read_bytes() == (tmp_path / "again").read_bytes()
     assert (tmp_path / "once").read_bytes() != (tmp_path / "other").read_bytes()
 

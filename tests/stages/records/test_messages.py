@@ -28,15 +28,15 @@ def test_an_image_column_of_any_usual_shape_gives_the_bytes(
 ) -> None:
     content = picture(3)
     (tmp_path / "a.png").write_bytes(content)
-    column: dict[str, Any] = {
+    columns: dict[str, dict[str, Any]] = {
         "struct": {"images": [{"bytes": content, "path": None}]},
         "binary": {"images": [content]},
         "path": {"images": [{"bytes": None, "path": "a.png"}]},
         "one struct": {"image": {"bytes": content, "path": "elsewhere.png"}},
         "one binary": {"image": content},
         "one path": {"image": "a.png"},
-    }[shape]
-    row = read_one(tmp_path, {"messages": TURNS} | column)
+    }
+    row = read_one(tmp_path, {"messages": TURNS} | columns[shape])
     assert row.images == (content,)
     assert row.messages[0] == Message("user", "<image>\nwhich ?")
 

@@ -1,9 +1,8 @@
 """The long stage: counts slowly and goes on from where it was killed.
 
-``SMALL_SECONDS`` is how long a step takes; ``SMALL_CRASH_AT`` the step at which the first attempt kills itself.
+``SMALL_SECONDS`` is how long a step takes; at step ``SMALL_CRASH_AT`` the first attempt kills itself.
 """
 
-import json
 import os
 import signal
 import time
@@ -11,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.arithmetic.increment import increment
+
 from stages.core.contract import Stage, reads, writes
 from stages.core.entry import main
 from stages.core.files import read_json, write_json
+from stages.core.progress import progress
 from stages.core.scratch import scratch_folder
 
 
@@ -38,14 +39,15 @@ class CountStage(Stage):
         """Count, one step at a time, keeping the process of each step in ``scratch/``."""
         saved = scratch_folder("count") / "state.json"
         total, pids = read_json(saved) if saved.exists() else (read_json(self.number), [])
-        for step in range(len(pids), self.count.steps):
-            time.sleep(float(os.environ.get("SMALL_SECONDS", "0")))
-            total, pids = increment(total), [*pids, os.getpid()]
-            write_json(saved, [total, pids])
-            print("@@ " + json.dumps({"event": "progress", "step": step + 1, "of": self.count.steps, "loss": 0.5}))
-            if os.environ.get("SMALL_CRASH_AT") == str(step + 1) and len(set(pids)) == 1:
-                print("about to crash", flush=True)
-                os.kill(os.getpid(), signal.SIGKILL)
+        with progress("count", self.count.steps) as advance:
+            for step in range(len(pids), self.count.steps):
+                time.sleep(float(os.environ.get("SMALL_SECONDS", "0")))
+                total, pids = increment(total), [*pids, os.getpid()]
+                write_json(saved, [total, pids])
+                advance(step + 1)
+                if os.environ.get("SMALL_CRASH_AT") == str(step + 1) and len(set(pids)) == 1:
+                    print("about to crash", flush=True)
+                    os.kill(os.getpid(), signal.SIGKILL)
         write_json(self.total, total)
         saved.rename(saved.with_name("finished.json"))
 

@@ -1,0 +1,143 @@
+"""Train and score one arm of a comparison in memory, by the same library functions as stages finetune and evaluate."""
+
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from stages.core.files import read_json
+from stages.core.params import read_params, read_section
+from stages.core.speed import Speed, use
+from stages.evaluation.accuracy import accuracy_by_kind
+from stages.privacy.accounting import Target
+from stages.privacy.gradients import TrainableLayers
+from stages.privacy.plan import Plan, plan_for
+from stages.privacy.population import Population
+from stages.privacy.sampling import Sampling
+from stages.privacy.stream import RunKey, Streams
+from stages.records.encoded import EncodedSet
+from stages.records.row import Row
+from stages.trainable.lora import Trainable, attach
+from stages.training.estimators import Estimator, Learner
+from stages.training.intents import Intents
+from stages.training.loop import Choices, train
+from stages.training.optimizer import Optim
+from stages.training.run_folder import RunFolder
+from stages.training.update_pruning import Update
+from stages.vlm.encoder import Rule, distinct_images, encode_images, encode_rows, pad_token_id
+from stages.vlm.family import Loaded, load
+from stages.vlm.source import Model
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The sections of ``params.yaml`` that a training run needs."""
+
+    target: Target
+    population: Population
+    sampling: Sampling
+    estimator: Estimator
+    trainable: Trainable
+    update: Update
+    optim: Optim
+    model: Model
+
+    @classmethod
+    def read(cls) -> "Settings":
+        """Read them from ``params.yaml`` in the current directory."""
+        params = read_params()
+        return cls(
+            target=read_section(params, "privacy.target", Target),
+            population=read_section(params, "privacy.population", Population),
+            sampling=read_section(params, "sampling", Sampling),
+            estimator=read_section(params, "estimator", Estimator),
+            trainable=read_section(params, "trainable", Trainable),
+            update=read_section(params, "update", Update),
+            optim=read_section(params, "optim", Optim),
+            model=read_section(params, "model", Model),
+        )
+
+    def as_kind(self, kind: str) -> "Settings":
+        """Return the settings with another estimator."""
+        return replace(self, estimator=replace(self.estimator, kind=kind))
+
+    def as_prune(self, prune: str) -> "Settings":
+        """Return the settings with another update pruning."""
+        return replace(self, update=replace(self.update, prune=prune))
+
+    def plan(self) -> Plan:
+        """Solve for the noise."""
+        return plan_for(
+            self.estimator.kind,
+            self.target,
+            self.population,
+            self.sampling,
+            clip=self.estimator.clip,
+            rows_per_unit=self.estimator.rows_per_unit,
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run reached."""
+
+    accuracy: dict[str, float]
+    seconds: float
+    """Training alone."""
+
+
+def calibrated_rules() -> tuple[Rule, Rule]:
+    """Return (all tokens, the rule that stage calibrate chose)."""
+    chosen = read_json(Path("data/calibrate/calibration.json"))["chosen"]
+    return Rule(select="all", **chosen), Rule(select="dominant_contextual", **chosen)
+
+
+def load_backbone(settings: Settings) -> tuple[Loaded, Speed]:
+    """Load the resolved backbone and set threads."""
+    speed = use(Speed.load())
+    return load(Path("models/backbone"), device=speed.device, precision=settings.model.precision), speed
+
+
+def encode(loaded: Loaded, rows: Sequence[Row], rule: Rule) -> EncodedSet:
+    """Encode rows in memory, exactly as stage encode does."""
+    images, images_of_row = distinct_images(rows)
+    seen = list(encode_images(loaded, images, rule, lambda done: None))
+    kinds = sorted({row.kind for row in rows})
+    return EncodedSet(
+        features_ISD=torch.stack([image.features_SD for image in seen]),
+        rows=tuple(encode_rows(loaded, rows, images_of_row, [image.source_S for image in seen], kinds)),
+        kinds=tuple(kinds),
+        pad_token_id=pad_token_id(loaded),
+        image_token_id=loaded.model.config.image_token_id,
+    )
+
+
+def learner_of(settings: Settings, speed: Speed, train_set: EncodedSet, seed: int) -> Learner:
+    """Return a fresh model with adapters over ``train_set``."""
+    loaded = load(Path("models/backbone"), device=speed.device, precision=settings.model.precision)
+    model = attach(loaded.model, settings.trainable, loaded.family.LANGUAGE_MODEL, seed)
+    return Learner(model, loaded.family, TrainableLayers.of(model), train_set, speed.micro_batch, speed.device)
+
+
+def run_arm(settings: Settings, plan: Plan, speed: Speed, train_set: EncodedSet, heldout: EncodedSet, seed: int) -> Outcome:
+    """Train under ``plan`` with a fresh run key and score on ``heldout``."""
+    learner = learner_of(settings, speed, train_set, seed)
+    streams = Streams(RunKey.fresh(), os.urandom(16).hex(), "finetune")
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder))
+        intents = Intents(run.intents, {"release": streams.release_id(), "plan": plan.to_json()})
+        choices = Choices(settings.optim, settings.update, seed)
+        start = time.perf_counter()
+        learner.trainable.assign(train(plan, choices, learner, streams, intents, run, speed.checkpoint_every))
+        seconds = time.perf_counter() - start
+    return Outcome(score(learner.model, learner.family, heldout, speed), seconds)
+
+
+def score(model: torch.nn.Module, family: object, heldout: EncodedSet, speed: Speed) -> dict[str, float]:
+    """Return exact-answer accuracy by kind."""
+    found = accuracy_by_kind("score", model, family, heldout, speed.micro_batch)
+    return {kind: accuracy.correct / accuracy.rows for kind, accuracy in found.items()}

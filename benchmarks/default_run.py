@@ -1,0 +1,165 @@
+"""Zero-shot, DP-SGD, Dual-Priv and non-private on the default run, side by side.
+
+``python -m benchmarks.default_run --seeds 3 --json FILE`` after ``dvc repro``. Every arm uses the settings of ``params.yaml``,
+which were chosen on public records (benchmarks/choose_settings.py).
+"""
+
+import argparse
+import datetime
+import os
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.arms import Settings, calibrated_rules, encode, learner_of, load_backbone, run_arm, score
+from stages.core.files import write_json
+from stages.privacy.noise import NoisySum, add_noise
+from stages.privacy.sampling import choose_rows, poisson_sample
+from stages.privacy.stream import RunKey, Streams
+from stages.records.store import read_rows
+from stages.training.estimators import Learner, clipped_gradient_sum
+from stages.training.optimizer import OptimizerState, update
+from stages.training.update_pruning import updated_weights
+
+ARMS = {
+    # name: (visual tokens, estimator, update pruning)
+    "DP-SGD": ("all", "gradient", "all"),
+    "Dual-Priv": ("pruned", "gradient", "block"),
+    "Dual-Priv, all tokens": ("all", "gradient", "block"),
+    "non-private": ("all", "nonprivate", "all"),
+    "non-private, pruned": ("pruned", "nonprivate", "all"),
+}
+PAIRS = 9
+
+
+def main() -> None:
+    """Measure, print, write."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--json", type=Path, required=True)
+    given = options.parse_args()
+    settings = Settings.read()
+    loaded, speed = load_backbone(settings)
+    rules = dict(zip(("all", "pruned"), calibrated_rules(), strict=True))
+    train_rows, heldout_rows = (read_rows(Path("data/records") / name) for name in ("train", "heldout"))
+    train_sets = {name: encode(loaded, train_rows, rule) for name, rule in rules.items()}
+    heldout_sets = {name: encode(loaded, heldout_rows, rule) for name, rule in rules.items()}
+    table: dict[str, Any] = {}
+    for name, heldout in heldout_sets.items():
+        accuracy = score(loaded.model, loaded.family, heldout, speed)
+        table["zero-shot" if name == "all" else "zero-shot, pruned"] = summary([accuracy], [0.0])
+    plans = {kind: settings.as_kind(kind).plan() for kind in ("gradient", "nonprivate")}
+    outcomes: dict[str, list[Any]] = {name: [] for name in ARMS}
+    for seed in range(given.seeds):
+        for name, (tokens, kind, prune) in ARMS.items():
+            arm = settings.as_kind(kind).as_prune(prune)
+            outcomes[name].append(run_arm(arm, plans[kind], speed, train_sets[tokens], heldout_sets[tokens], seed))
+            print(f"seed {seed}: {name}: {outcomes[name][-1]}", file=sys.stderr, flush=True)
+    for name, found in outcomes.items():
+        table[name] = summary([item.accuracy for item in found], [item.seconds for item in found])
+    ratios = step_ratios(settings, plans["gradient"], [learner_of(settings, speed, train_sets[name], 0) for name in rules])
+    result = {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads",
+        "seeds": given.seeds,
+        "epsilon": plans["gradient"].epsilon,
+        "delta": plans["gradient"].delta,
+        "noise_multiplier": plans["gradient"].noise_multiplier,
+        "visual_tokens": {name: found.features_ISD.shape[1] for name, found in train_sets.items()},
+        "arms": table,
+        "checks": checks(table),
+        "step_time_ratio": ratios,
+    }
+    write_json(given.json, result)
+    print(render(result))
+
+
+def summary(accuracies: list[dict[str, float]], seconds: list[float]) -> dict[str, Any]:
+    """Return mean, minimum and maximum by kind of question, and of the training time."""
+    kinds = accuracies[0]
+    return {
+        "accuracy": {kind: spread([accuracy[kind] for accuracy in accuracies]) for kind in kinds},
+        "seconds": spread(seconds),
+    }
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Return mean, minimum and maximum."""
+    return {"mean": statistics.fmean(values), "minimum": min(values), "maximum": max(values)}
+
+
+def checks(table: dict[str, Any]) -> dict[str, float]:
+    """Return the figures that the default run promises, from mean digit accuracies."""
+    digit = {name: arm["accuracy"]["digit"]["mean"] for name, arm in table.items()}
+    gap = digit["non-private"] - digit["zero-shot"]
+    return {
+        "gap_recovered_by_dual_priv": (digit["Dual-Priv"] - digit["zero-shot"]) / gap,
+        "gap_recovered_by_dp_sgd": (digit["DP-SGD"] - digit["zero-shot"]) / gap,
+        "pruned_over_all_nonprivate": digit["non-private, pruned"] / digit["non-private"],
+        "pruned_over_all_private": digit["Dual-Priv"] / digit["Dual-Priv, all tokens"],
+    }
+
+
+def step_ratios(settings: Settings, plan: Any, learners: list[Learner]) -> dict[str, Any]:
+    """Time one private step on all and on pruned tokens, interleaved, on the same sampled units."""
+    streams = Streams(RunKey.fresh(), "benchmark", "finetune")
+    times: list[list[float]] = [[], []]
+    for pair in range(PAIRS + 1):
+        for index, learner in enumerate(learners):
+            times[index].append(one_step(settings, plan, learner, streams, pair))
+    ratios = [pruned / full for full, pruned in zip(times[0][1:], times[1][1:], strict=True)]
+    quartiles = statistics.quantiles(ratios, n=4)
+    return {"pairs": len(ratios), "median": quartiles[1], "q1": quartiles[0], "q3": quartiles[2],
+            "seconds_all": statistics.median(times[0][1:]), "seconds_pruned": statistics.median(times[1][1:])}
+
+
+def one_step(settings: Settings, plan: Any, learner: Learner, streams: Streams, step: int) -> float:
+    """Return the seconds of one whole private step: sample, clip, noise, prune, update."""
+    rows_by_unit = learner.encoded.rows_by_unit()
+    weights_P = learner.trainable.flat()
+    start = time.perf_counter()
+    sampled = poisson_sample(len(rows_by_unit), plan.sampling.rate, streams.at("sampling", step))
+    units = [choose_rows(rows_by_unit[unit], plan.rows_per_unit, streams.at("rows", step, str(unit))) for unit in sampled]
+    clipped = clipped_gradient_sum(learner, units, plan.clip)
+    noisy: NoisySum = add_noise(clipped, plan.noise_multiplier, streams.at("noise", step))
+    kept_P = updated_weights(noisy, list(learner.trainable.slices().values()), settings.update, seed=0, step=step)
+    mean_P = noisy.sum_P / plan.sampling.expected_batch
+    update(weights_P, OptimizerState.zeros(weights_P), mean_P, kept_P, settings.optim, settings.optim.learning_rate)
+    return time.perf_counter() - start
+
+
+def render(result: dict[str, Any]) -> str:
+    """Return the result as Markdown."""
+    kinds = list(next(iter(result["arms"].values()))["accuracy"])
+    lines = [
+        f"{result['date']}, {result['machine']}; {result['seeds']} seeds; epsilon {result['epsilon']:.2f}, delta {result['delta']:g}; "
+        f"{result['visual_tokens']['pruned']} of {result['visual_tokens']['all']} visual tokens",
+        "",
+        "| arm | " + " | ".join(f"{kind} %" for kind in kinds) + " | training s |",
+        "|---" * (len(kinds) + 2) + "|",
+    ]
+    for name, arm in result["arms"].items():
+        cells = [percent(arm["accuracy"][kind]) for kind in kinds]
+        seconds = arm["seconds"]
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {seconds['mean']:.0f} ({seconds['minimum']:.0f}-{seconds['maximum']:.0f}) |")
+    ratio = result["step_time_ratio"]
+    lines += [
+        "",
+        *(f"- {name.replace('_', ' ')}: {value:.1%}" for name, value in result["checks"].items()),
+        f"- time of one private step, pruned / all tokens: {ratio['median']:.2f} (quartiles {ratio['q1']:.2f}-{ratio['q3']:.2f}, {ratio['pairs']} pairs)",
+    ]
+    return "\n".join(lines)
+
+
+def percent(found: dict[str, float]) -> str:
+    """Return mean (minimum-maximum) in percent."""
+    return "{:.1f} ({:.1f}-{:.1f})".format(*(100 * found[key] for key in ("mean", "minimum", "maximum")))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""The command ``dualpriv show``: results and privacy statement, from stored evidence alone."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from stages.core.files import read_json
+from stages.reporting.words import alarm, ordered_kinds
+
+METRICS = Path("data/evaluate/metrics.json")
+STATEMENT = Path("data/account/statement.json")
+
+
+def show_command() -> None:
+    """Print the results table and the privacy sentence; missing evidence is a ValueError."""
+    metrics, statement = read_json(METRICS), read_json(STATEMENT)
+    console = Console(highlight=False)
+    console.print(_table(metrics))
+    if warning := alarm(statement):
+        console.print(Text(warning, style="bold red"), soft_wrap=True)
+    console.print(Text(statement["sentence"]), soft_wrap=True)
+
+
+def _table(metrics: dict[str, Any]) -> Table:
+    table = Table(title="Exact answers on held-out records, %", title_justify="left")
+    table.add_column("kind of question")
+    for name in ("zero-shot", "fine-tuned", "rows"):
+        table.add_column(name, justify="right")
+    for kind in ordered_kinds(metrics):
+        before, after = metrics["zero_shot"][kind], metrics["tuned"][kind]
+        if kind == "all":
+            table.add_section()
+        table.add_row(escape(kind), _percent(before), _percent(after), str(after["rows"]))
+    return table
+
+
+def _percent(found: dict[str, Any]) -> str:
+    return "-" if found["accuracy"] is None else f"{100 * found['accuracy']:.1f}"

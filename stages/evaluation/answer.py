@@ -1,0 +1,83 @@
+"""Answer one question about one image as the model was trained to: the same pruned tokens, the same positions.
+
+Shapes: R = 1 row, L places, S kept visual slots, D tower width, V vocabulary.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+from stages.records.encoded import IGNORED, Batch
+from stages.records.row import IMAGE, Message
+from stages.vlm.encoder import EncodedImage, Rule, encode_images
+from stages.vlm.family import Loaded
+from stages.vlm.tokens import TokenSequence, prune_slots, tokenise_prompt
+
+MAX_NEW_TOKENS = 64
+
+
+def answer(loaded: Loaded, image: bytes, question: str, rule: Rule) -> str:
+    """Return the greedy answer of a model, with or without an adapter, that sees what ``rule`` keeps of the image.
+
+    Edge cases: an empty question, and one that names an image itself, are a ValueError; an answer longer than
+    ``MAX_NEW_TOKENS`` is cut there.
+    """
+    prompt, seen = prompt_of(loaded, image, question, rule)
+    tokens = greedy_tokens(loaded, prompt, seen, MAX_NEW_TOKENS)
+    text: str = loaded.processor.tokenizer.decode(tokens, skip_special_tokens=True)
+    return text.strip()
+
+
+def prompt_of(
+    loaded: Loaded, image: bytes, question: str, rule: Rule
+) -> tuple[TokenSequence, EncodedImage]:
+    """Return the pruned prompt, at the positions of the unpruned one, and what is kept of the image."""
+    if not question.strip():
+        raise ValueError("the question is empty: ask something about the image")
+    for mark in (IMAGE, loaded.processor.image_token):
+        if mark in question:
+            raise ValueError(f"the question must not contain '{mark}': its one image stands before it")
+    (seen,) = encode_images(loaded, [image], rule, lambda done: None)
+    slots = loaded.family.slots_per_image(loaded.model)
+    whole = tokenise_prompt([Message("user", IMAGE + question)], loaded.processor, slots)
+    return prune_slots(whole, loaded.model.config.image_token_id, [seen.source_S], slots), seen
+
+
+def greedy_tokens(loaded: Loaded, prompt: TokenSequence, seen: EncodedImage, at_most: int) -> list[int]:
+    """Return the most likely next token again and again, up to and with the end mark.
+
+    Guarantee: every token is the argmax of the very forward pass that training and evaluation use, so that ``rows_answered``
+    holds for a row exactly when this returns the row's labels. The whole sequence is read again for every token: slower than a
+    cache of keys and values, and nothing can differ.
+    """
+    ends, next_token = end_marks(loaded), _next_token(loaded, seen)
+    ids, positions = list(prompt.input_ids), list(prompt.position_ids)
+    found: list[int] = []
+    while len(found) < at_most and not (found and found[-1] in ends):
+        found.append(next_token(ids, positions))
+        ids.append(found[-1])
+        positions.append(positions[-1] + 1)
+    return found
+
+
+def end_marks(loaded: Loaded) -> set[int]:
+    """Return the tokens that end an answer: the tokenizer's, and those the model's generation settings name."""
+    settings = loaded.model.generation_config
+    named = settings.eos_token_id if settings is not None else None
+    listed = named if isinstance(named, list | tuple) else [named]
+    return {int(token) for token in (*listed, loaded.processor.tokenizer.eos_token_id) if token is not None}
+
+
+def _next_token(loaded: Loaded, seen: EncodedImage) -> Callable[[list[int], list[int]], int]:
+    model, features = loaded.model, (seen.features_SD,)
+
+    @torch.no_grad()
+    def next_token(ids: list[int], positions: list[int]) -> int:
+        input_ids_RL, position_ids_RL = torch.tensor([ids]), torch.tensor([positions])
+        next_labels_RL = torch.full_like(input_ids_RL, IGNORED)
+        next_labels_RL[0, -1] = 0  # not a label: it asks for the logits of the last place alone
+        batch = Batch(input_ids_RL, torch.ones_like(input_ids_RL), position_ids_RL, next_labels_RL, features)
+        logits_RAV, _ = loaded.family.learned_logits(model, batch.to(model.device))
+        return int(logits_RAV[0, -1].argmax())
+
+    return next_token

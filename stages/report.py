@@ -1,0 +1,57 @@
+"""The pages people read, and the directory to hand on: statement, results, model card, adapter."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.core.contract import Stage, reads, writes
+from stages.core.entry import main
+from stages.core.files import new_directory, write_text
+from stages.reporting.card import render_card
+from stages.reporting.evidence import CONFIG, WEIGHTS, Choices, read_evidence
+from stages.reporting.page import render_page
+from stages.trainable.lora import Trainable
+from stages.training.optimizer import Optim
+from stages.training.update_pruning import Update
+from stages.vlm.encoder import TokenSelection
+from stages.vlm.source import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Stage):
+    """Render evidence that is public already into one page and a release directory; looks at no record."""
+
+    trainable: Trainable
+    update: Update
+    tokens: TokenSelection
+    optim: Optim
+    model: Model
+    plan: Path = reads("data/plan.json")
+    trace: Path = reads("data/finetune/trace.json")
+    charges: Path = reads("data/account/charges.json")
+    statement: Path = reads("data/account/statement.json")
+    metrics: Path = reads("data/evaluate/metrics.json")
+    importance: Path = reads("data/profile/profile.json")
+    calibration: Path = reads("data/calibrate/calibration.json")
+    adapter: Path = reads("models/adapter")
+    report: Path = writes("data/report/report.html", evidence=True)
+    release: Path = writes("models/release")
+
+    def run(self) -> None:
+        """Write the page; copy adapter and statement beside their model card."""
+        evidence = read_evidence(
+            plan=self.plan, trace=self.trace, charges=self.charges, statement=self.statement, metrics=self.metrics,
+            importance=self.importance, calibration=self.calibration, adapter=self.adapter,
+        )  # fmt: skip
+        choices = Choices(
+            trainable=self.trainable, update=self.update, tokens=self.tokens, optim=self.optim, model=self.model
+        )
+        write_text(self.report, render_page(evidence, choices))
+        with new_directory(self.release) as directory:
+            for file in (self.adapter / CONFIG, self.adapter / WEIGHTS, self.statement):
+                shutil.copyfile(file, directory / file.name)
+            write_text(directory / "README.md", render_card(evidence, choices))
+
+
+if __name__ == "__main__":
+    main(Report)

@@ -1,0 +1,52 @@
+"""What pruning a noisy update does to its noise: closed forms, public numbers only (Dual-Priv's Mechanism 2)."""
+
+from scipy.stats import chi2, ncf
+
+from stages.privacy.accounting import epsilon_of
+from stages.privacy.plan import Plan
+
+
+def noise_energy_kept(keep: float, block: int) -> float:
+    """Return the share of pure-noise energy left when the ``keep`` strongest blocks of ``block`` weights stay.
+
+    A block's energy is chi-squared with ``block`` degrees of freedom, and the mean of such a variable above its quantile is a tail
+    of chi-squared with two degrees more. Single weights (block 1) are pruning by magnitude.
+
+    >>> round(noise_energy_kept(0.8, 1), 3), round(noise_energy_kept(0.5, 1), 3)
+    (0.996, 0.929)
+    """
+    return float(chi2.sf(chi2.isf(keep, block), block + 2))
+
+
+def chance_of_right_choice(signal_to_noise: float, block: int, steps: int) -> float:
+    """Return how often a block that holds signal outscores one that holds none, scores summed over ``steps`` noisy steps.
+
+    ``signal_to_noise`` is root mean square per weight. The ratio of the two energies follows a non-central F distribution.
+
+    >>> chance_of_right_choice(0.0, 100, 1)
+    0.5
+    """
+    freedom = block * steps
+    return float(ncf.sf(1.0, freedom, freedom, freedom * signal_to_noise**2))
+
+
+def largest_signal_to_noise(plan: Plan, weights: int) -> float | None:
+    """Return the per-weight signal over noise if all of an expected batch pulled one way at full clip: B / (sigma sqrt(P)).
+
+    The true ratio is private. None without noise.
+    """
+    if plan.noise_multiplier is None:
+        return None
+    return float(plan.sampling.expected_batch / (plan.noise_multiplier * weights**0.5))
+
+
+def epsilon_by_step(plan: Plan, points: int = 10) -> list[dict[str, float]]:
+    """Return what the planned event spends after about ``points`` numbers of steps, the last one included; none without noise.
+
+    A function of the plan alone, hence public.
+    """
+    if plan.mechanism == "none":
+        return []
+    total = plan.sampling.steps
+    steps = sorted({1, *(max(1, round(total * part / points)) for part in range(1, points + 1))})
+    return [{"steps": step, "epsilon": epsilon_of([plan.event(step)], plan.delta, plan.relation)} for step in steps]

@@ -1,0 +1,88 @@
+"""The stored evidence of one finished run, read once and checked to belong together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median_low
+from typing import Any
+
+from stages.core.files import read_json, sha256
+from stages.privacy.plan import Plan, read_plan
+from stages.trainable.lora import Trainable
+from stages.training.optimizer import Optim
+from stages.training.update_pruning import Update
+from stages.vlm.encoder import TokenSelection
+from stages.vlm.family import weight_shapes
+from stages.vlm.source import Model
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """The sections of params.yaml that the pages name; all of them public."""
+
+    trainable: Trainable
+    update: Update
+    tokens: TokenSelection
+    optim: Optim
+    model: Model
+
+    @property
+    def base(self) -> str:
+        """Return the name by which others know the backbone: a hub id, or a directory."""
+        return self.model.hub or self.model.path.as_posix()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a run decided, executed, spent and achieved; nothing here is about a single record."""
+
+    plan: Plan
+    trace: Mapping[str, Any]
+    charges: Mapping[str, Any]
+    statement: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    importance: Mapping[str, Any]
+    calibration: Mapping[str, Any]
+    blocks: tuple[int, ...]
+    """Weights in each factor of the adapter."""
+
+    @property
+    def weights(self) -> int:
+        """Return how many weights learned."""
+        return sum(self.blocks)
+
+    @property
+    def usual_block(self) -> int:
+        """Return the median number of weights in a factor."""
+        return median_low(self.blocks)
+
+
+def read_evidence(
+    *, plan: Path, trace: Path, charges: Path, statement: Path, metrics: Path, importance: Path, calibration: Path,
+    adapter: Path,
+) -> Evidence:  # fmt: skip
+    """Read the evidence files.
+
+    Guarantee: plan, trace and charges are byte for byte those that the statement commits to, and the adapter is the one that
+    the trace names; anything else is a ValueError, so that no page puts a guarantee beside another run's weights.
+    """
+    found = Evidence(
+        plan=read_plan(read_json(plan), str(plan)),
+        trace=read_json(trace),
+        charges=read_json(charges),
+        statement=read_json(statement),
+        metrics=read_json(metrics),
+        importance=read_json(importance),
+        calibration=read_json(calibration),
+        blocks=tuple(shape[0] * shape[1] for _, shape in sorted(weight_shapes(adapter).items())),
+    )
+    committed = found.statement["evidence"].values()
+    for path in (plan, trace, charges):
+        if sha256(path) not in committed:
+            raise ValueError(f"{path} is not the file that {statement} commits to: run `dvc repro account`")
+    for name in (CONFIG, WEIGHTS):
+        if sha256(adapter / name) != found.trace["adapter"].get(name):
+            raise ValueError(f"{adapter / name} is not the file that {trace} names: run `dvc repro finetune`")
+    return found

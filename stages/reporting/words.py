@@ -1,0 +1,72 @@
+"""Numbers and privacy events in words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def percent(value: float | None, places: int = 1) -> str:
+    """Return a fraction in per cent, a dash where there is none.
+
+    >>> percent(None)
+    '-'
+    """
+    return "-" if value is None else f"{100 * value:.{places}f}\N{NO-BREAK SPACE}%"
+
+
+def interval(found: Mapping[str, float]) -> str:
+    """Return a 95 % interval in words.
+
+    >>> interval({"low": 0.25, "high": 0.5})
+    '25.0 to 50.0'
+    """
+    return f"{100 * abs(found['low']):.1f} to {100 * found['high']:.1f}"
+
+
+def event_in_words(event: Mapping[str, Any]) -> str:
+    """Say a stored privacy event.
+
+    >>> gaussian = {"class": "GaussianDpEvent", "noise_multiplier": 0.8}
+    >>> event_in_words({"class": "SelfComposedDpEvent", "count": 5, "event": gaussian})
+    '5 times: Gaussian noise, multiplier 0.8'
+    """
+    match event["class"]:
+        case "NoOpDpEvent":
+            return "nothing"
+        case "NonPrivateDpEvent":
+            return "everything: no privacy"
+        case "GaussianDpEvent":
+            return f"Gaussian noise, multiplier {event['noise_multiplier']:g}"
+        case "PoissonSampledDpEvent":
+            return f"Poisson sample at rate {event['sampling_probability']:g}, {event_in_words(event['event'])}"
+        case "SelfComposedDpEvent":
+            return f"{event['count']} times: {event_in_words(event['event'])}"
+        case "ComposedDpEvent":
+            return "; then ".join(map(event_in_words, event["events"]))
+    raise ValueError(f"no words for the privacy event {event['class']!r}")
+
+
+def ordered_kinds(metrics: Mapping[str, Any]) -> list[str]:
+    """Return the kinds of question in the order of every table, their sum last.
+
+    >>> ordered_kinds({"tuned": {"all": 0, "parity": 0, "digit": 0}})
+    ['digit', 'parity', 'all']
+    """
+    return sorted(metrics["tuned"], key=lambda kind: (kind == "all", kind))
+
+
+def alarm(statement: Mapping[str, Any]) -> str | None:
+    """Return what must stand in red above everything else, or None where the promise was kept.
+
+    >>> alarm({"epsilon": 9.0, "target_epsilon": 8.0, "within_target": False})
+    'The privacy spent, epsilon 9.000, is over the target of 8: the promise made before training was not kept.'
+    >>> alarm({"epsilon": 1.0, "target_epsilon": 8.0, "within_target": True}) is None
+    True
+    """
+    if statement["epsilon"] is None:
+        return "No privacy: this model was trained without noise, and may reveal any record it was trained on."
+    if not statement["within_target"]:
+        return (
+            f"The privacy spent, epsilon {statement['epsilon']:.3f}, is over the target of "
+            f"{statement['target_epsilon']:g}: the promise made before training was not kept."
+        )
+    return None

@@ -1,0 +1,215 @@
+"""A run killed at any moment and resumed ends with the bits of one that was never killed; its key is found nowhere."""
+
+import base64
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import pytest
+from checkout import dvc, edit_params, environment, run
+
+ADAPTER = "models/adapter/adapter_model.safetensors"
+
+
+def prepared(checkout: Path, *, steps: int) -> Path:
+    """Run everything that comes before finetune."""
+    edit_params(checkout, {r"steps: 6": f"steps: {steps}", r"checkpoint_every: \d+": "checkpoint_every: 3"})
+    dvc(checkout, "repro", "plan", "encode")
+    return checkout
+
+
+def run_folder(checkout: Path) -> Path | None:
+    folders = [path for path in (checkout / "scratch/finetune").glob("*") if path.is_dir()]
+    return folders[0] if folders else None
+
+
+def steps_begun(checkout: Path) -> int:
+    folder = run_folder(checkout)
+    intents = folder / "intents.jsonl" if folder else None
+    return max(0, intents.read_text().count("\n") - 1) if intents and intents.exists() else -1
+
+
+def start(checkout: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", "finetune"],
+        cwd=checkout,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def kill_at(checkout: Path, moment: int, delay: float) -> None:
+    """Start finetune and send SIGKILL to the whole group ``delay`` seconds after it has begun step ``moment``."""
+    process = start(checkout)
+    while process.poll() is None and steps_begun(checkout) < moment:
+        time.sleep(0.002)
+    time.sleep(delay)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def undisturbed(checkout: Path, key: bytes, folder: str) -> bytes:
+    """Return the adapter of a run with the same key and inputs that nobody kills."""
+    place = checkout / "scratch/finetune" / folder
+    place.mkdir(parents=True)
+    (place / "run.key").write_bytes(key)
+    dvc(checkout, "repro", "finetune")
+    return (checkout / ADAPTER).read_bytes()
+
+
+def killed_and_resumed(checkout: Path, moments: list[tuple[int, float]]) -> tuple[bytes, dict, bytes, str]:
+    for moment, delay in moments:
+        kill_at(checkout, moment, delay)
+    key_folder = run_folder(checkout)
+    assert key_folder is not None
+    key = (key_folder / "run.key").read_bytes()
+    dvc(checkout, "repro", "finetune")
+    trace = json.loads((checkout / "data/finetune/trace.json").read_text())
+    return (checkout / ADAPTER).read_bytes(), trace, key, key_folder.name
+
+
+def compare(built: Path, tmp_path: Path, moments: list[tuple[int, float]], steps: int) -> dict:
+    checkout = prepared(built, steps=steps)
+    twin = Path(shutil.copytree(checkout, tmp_path / "twin", symlinks=True))
+    adapter, trace, key, folder = killed_and_resumed(checkout, moments)
+    assert [step["step"] for step in trace["steps"]] == list(range(steps)), "no step is missing or twice"
+    assert adapter == undisturbed(twin, key, folder)
+    return trace
+
+
+def test_killed_at_three_moments_and_resumed_gives_the_same_bits(built_checkout, tmp_path):
+    trace = compare(built_checkout, tmp_path, [(1, 0.0), (5, 0.01), (8, 0.05)], steps=12)
+    attempts = [step["attempts"] for step in trace["steps"]]
+    assert max(attempts) > 1, "the kill made some step run again"
+
+
+def test_another_key_gives_other_bits(built_checkout, tmp_path):
+    """Negative control: the comparison above is not between runs that are equal anyway."""
+    checkout = prepared(built_checkout, steps=3)
+    twin = Path(shutil.copytree(checkout, tmp_path / "twin", symlinks=True))
+    dvc(checkout, "repro", "finetune")
+    folder = run_folder(checkout)
+    assert folder is not None
+    assert undisturbed(twin, bytes(32), folder.name) != (checkout / ADAPTER).read_bytes()
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_moments_and_resumed_gives_the_same_bits(built_checkout, tmp_path):
+    dice = random.Random(os.urandom(8))
+    moments = sorted((dice.randrange(-1, 38), dice.random() * 0.1) for _ in range(20))
+    print("moments", moments)
+    compare(built_checkout, tmp_path, moments, steps=40)
+
+
+def spellings(key: bytes) -> dict[str, bytes]:
+    return {
+        "raw": key,
+        "hex": key.hex().encode(),
+        "HEX": key.hex().upper().encode(),
+        "base64": base64.b64encode(key).rstrip(b"="),
+        "base64url": base64.urlsafe_b64encode(key).rstrip(b"="),
+        "decimal": str(int.from_bytes(key, "big")).encode(),
+        "little-endian decimal": str(int.from_bytes(key, "little")).encode(),
+    }
+
+
+def contents(path: Path):
+    """Yield a file as it is, unpacked where it is compressed (Git objects, gzip), and the cells of a SQLite database."""
+    content = path.read_bytes()
+    yield content
+    for bits in (zlib.MAX_WBITS, zlib.MAX_WBITS | 16):
+        try:
+            yield zlib.decompressobj(bits).decompress(content)
+        except zlib.error:
+            pass
+    if content.startswith(b"SQLite format 3"):
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
+            for (table,) in database.execute("select name from sqlite_master where type = 'table'").fetchall():
+                for row in database.execute(f'select * from "{table}"'):
+                    for cell in row:
+                        yield cell if isinstance(cell, bytes) else str(cell).encode()
+
+
+def found_in(root: Path, key: bytes) -> list[str]:
+    wanted = spellings(key)
+    return [
+        f"{path.relative_to(root)}: {name}"
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and not path.is_symlink() and "scratch" not in path.relative_to(root).parts
+        for content in contents(path)
+        for name, text in wanted.items()
+        if text in content
+    ]
+
+
+def test_the_run_key_is_found_nowhere_and_a_planted_one_is(built_checkout):
+    checkout = prepared(built_checkout, steps=3)
+    log = run(checkout, sys.executable, "-m", "dvc", "repro", "finetune", "--verbose")
+    (checkout / "run.log").write_text(log.stdout + log.stderr)
+    folder = run_folder(checkout)
+    assert folder is not None
+    key = (folder / "run.key").read_bytes()
+    dvc(checkout, "repro")
+    run(checkout, "git", "add", "--all")
+    run(checkout, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", "evidence")
+    assert not folder.exists(), "destroyed once the output was recorded"
+    assert found_in(checkout, key) == []
+    for name, text in spellings(key).items():
+        (checkout / "planted").write_bytes(b"before" + text + b"after")
+        assert f"planted: {name}" in found_in(checkout, key)
+    (checkout / "planted").write_bytes(zlib.compress(b"x" + key))
+    assert found_in(checkout, key) == ["planted: raw"]
+    (checkout / "planted").unlink()
+    with sqlite3.connect(checkout / "planted.db") as database:
+        database.execute("create table log (line text)")
+        database.execute("insert into log values (?)", (f"key {key.hex()}",))
+    assert "planted.db: hex" in found_in(checkout, key)
+
+
+def test_a_forced_rerun_is_a_fresh_release(built_checkout):
+    checkout = prepared(built_checkout, steps=3)
+    dvc(checkout, "repro", "account")
+    first = json.loads((checkout / "data/finetune/trace.json").read_text())
+    dvc(checkout, "repro", "--force", "--single-item", "finetune")
+    second = json.loads((checkout / "data/finetune/trace.json").read_text())
+    assert first["fingerprint"] == second["fingerprint"]
+    assert first["release"] != second["release"]
+    assert first["adapter"]["adapter_model.safetensors"] != second["adapter"]["adapter_model.safetensors"]
+
+
+def test_an_abandoned_run_is_charged_for_every_step_it_began(built_checkout):
+    checkout = prepared(built_checkout, steps=12)
+    kill_at(checkout, 4, 0.0)
+    begun = steps_begun(checkout)
+    edit_params(checkout, {"learning_rate: ": "learning_rate: 0."})
+    dvc(checkout, "repro", "account")
+    charges = json.loads((checkout / "data/account/charges.json").read_text())["charges"]
+    training = [charge for charge in charges if charge["stage"] == "finetune"]
+    assert [charge["event"]["count"] for charge in training] == [12, begun]
+    statement = json.loads((checkout / "data/account/statement.json").read_text())
+    plan = json.loads((checkout / "data/plan.json").read_text())
+    assert statement["epsilon"] > plan["epsilon"]
+
+
+def test_weights_that_are_merely_missing_are_not_trained_again_for_people_who_are_not_public(built_checkout):
+    checkout = built_checkout
+    edit_params(checkout, {"public: true": "public: false"})
+    dvc(checkout, "repro", "account")
+    shutil.rmtree(checkout / ".dvc/cache")
+    shutil.rmtree(checkout / "models/adapter")
+    refused = dvc(checkout, "repro", "--single-item", "finetune", check=False)
+    assert refused.returncode != 0
+    assert "dvc pull" in refused.stderr and "--new-release" in refused.stderr
+    again = dvc(checkout, "repro", "--single-item", "finetune", check=False, DUALPRIV_NEW_RELEASE="1")
+    assert again.returncode == 0, again.stderr

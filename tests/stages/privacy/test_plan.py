@@ -1,0 +1,71 @@
+"""A plan meets its target, barely; an impossible or silly one is said so."""
+
+import dataclasses
+from functools import cache
+
+import pytest
+
+from stages.privacy.accounting import Target, epsilon_of
+from stages.privacy.plan import plan_for, plan_private, read_plan, warnings_of
+from stages.privacy.population import Population
+from stages.privacy.sampling import Sampling
+
+POPULATION = Population(name="people", public=False, max_units=1000, unit="patient")
+SAMPLING = Sampling(steps=10, rate=0.1, expected_batch=100.0)
+
+
+def target(**changes) -> Target:
+    return Target(**{"relation": "add_or_remove_one", "epsilon": 3.0, "delta": 1e-5, **changes})
+
+
+@cache
+def private(**changes):
+    return plan_private(target(**changes), POPULATION, SAMPLING, clip=1.0, rows_per_unit=1)
+
+
+@pytest.mark.parametrize("relation", ["add_or_remove_one", "replace_one"])
+def test_the_plan_meets_the_target_and_a_little_less_noise_would_not(relation):
+    plan = private(relation=relation)
+    assert plan.epsilon == epsilon_of([plan.event(10)], 1e-5, relation) <= 3.0
+    less = dataclasses.replace(plan, noise_multiplier=plan.noise_multiplier - 0.001)
+    assert epsilon_of([less.event(10)], 1e-5, relation) > 3.0
+
+
+def test_a_plan_survives_json_and_a_changed_form_is_refused():
+    plan = private()
+    assert read_plan(plan.to_json(), "plan.json") == plan
+    with pytest.raises(ValueError, match="has version 2"):
+        read_plan({**plan.to_json(), "version": 2}, "plan.json")
+    with pytest.raises(KeyError, match="unknown keys"):
+        read_plan({**plan.to_json(), "extra": 1}, "plan.json")
+
+
+def test_a_delta_that_would_allow_publishing_a_unit_is_refused():
+    with pytest.raises(ValueError, match="must be below 1 / privacy.population.max_units = 0.001"):
+        private(delta=1e-3)
+
+
+def test_a_budget_that_no_noise_meets_is_refused():
+    with pytest.raises(ValueError, match="no noise multiplier"):
+        private(epsilon=1e-12, delta=1e-15)
+
+
+def test_training_without_privacy_is_refused_for_people_who_are_not_public():
+    with pytest.raises(ValueError, match="not declared public"):
+        plan_for("nonprivate", target(), POPULATION, SAMPLING, clip=1.0, rows_per_unit=1)
+
+
+def test_silly_plans_are_warned_about():
+    plan = private()
+    assert warnings_of(plan, weights=100) == []
+    generous = dataclasses.replace(plan, target_epsilon=20.0)
+    assert any("protects little" in text for text in warnings_of(generous, weights=100))
+    assert any("times the largest possible signal" in text for text in warnings_of(plan, weights=10**9))
+    diluted = dataclasses.replace(plan, sampling=dataclasses.replace(SAMPLING, expected_batch=1000.0))
+    assert any("expected_batch" in text for text in warnings_of(diluted, weights=100))
+
+
+@pytest.mark.parametrize(("steps", "rate", "batch"), [(0, 0.1, 1.0), (1, 0.0, 1.0), (1, 1.1, 1.0), (1, 0.1, 0.0), (1, 0.1, float("inf"))])
+def test_sampling_that_describes_nothing_is_refused(steps, rate, batch):
+    with pytest.raises(ValueError, match="sampling"):
+        Sampling(steps=steps, rate=rate, expected_batch=batch)

@@ -1,0 +1,169 @@
+"""Rows as the language model reads them: the processor's own tokens, pruned slots, explicit positions and masks."""
+
+import dataclasses
+import io
+
+import pytest
+import torch
+from models import ALL, PRUNED, encode, load_float64, picture, rows
+from PIL import Image
+
+from stages.records.encoded import IGNORED, collate, read_encoded, write_encoded
+from stages.records.row import Message
+from stages.vlm.encoder import encode_image
+from stages.vlm.family import family_of, load
+from stages.vlm.tokens import prune_slots, tokenise
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_llava):
+    return load_float64(tiny_llava)
+
+
+def test_unpruned_tokens_are_those_of_the_models_own_processor(loaded):
+    for row in rows(3, rows_per_unit=2, images_per_row=2):
+        pictures = [Image.open(io.BytesIO(image)) for image in row.images]
+        content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": row.messages[0].content.replace("<image>", "")}]
+        answer = [{"type": "text", "text": row.messages[1].content}]
+        messages = [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]
+        text = loaded.processor.apply_chat_template(messages, tokenize=False)
+        expected = loaded.processor(images=pictures, text=text)["input_ids"][0]
+        assert list(tokenise(row, loaded.processor, 64).input_ids) == list(expected)
+
+
+def test_exactly_the_answer_and_its_end_mark_are_learned(loaded):
+    row = rows(1)[0]
+    tokens = tokenise(row, loaded.processor, 64)
+    learned = [label for label in tokens.labels if label != IGNORED]
+    assert loaded.processor.tokenizer.decode(learned).split() == [row.messages[1].content, "</s>"]
+    assert tokens.labels[-2:] == tokens.input_ids[-2:]
+
+
+def test_every_assistant_turn_is_learned(loaded):
+    row = rows(1)[0]
+    more = (*row.messages, Message("user", "odd or even ?"), Message("assistant", "even"))
+    tokens = tokenise(dataclasses.replace(row, messages=more), loaded.processor, 64)
+    learned = [label for label in tokens.labels if label != IGNORED]
+    assert loaded.processor.tokenizer.decode(learned).split() == [row.messages[1].content, "</s>", "even", "</s>"]
+
+
+def test_keeping_all_tokens_equals_the_plain_forward_with_pixels(loaded):
+    given = rows(3)
+    batch = collate(encode(loaded, given, ALL), range(3))
+    pixels = loaded.processor.image_processor(
+        [Image.open(io.BytesIO(row.images[0])) for row in given], return_tensors="pt"
+    )["pixel_values"].double()
+    with torch.no_grad():
+        plain = loaded.model(input_ids=batch.input_ids_RL, attention_mask=batch.attention_mask_RL, pixel_values=pixels).logits
+        ours, labels = loaded.family.learned_logits(loaded.model, batch)
+    for row in range(3):
+        places = (batch.next_labels_RL[row] != IGNORED).nonzero()[:, 0]
+        assert torch.allclose(ours[row, : len(places)], plain[row, places], atol=1e-9)
+        assert labels[row, : len(places)].tolist() == batch.next_labels_RL[row, places].tolist()
+
+
+def test_row_losses_are_per_row_and_do_not_depend_on_neighbours(loaded):
+    encoded = encode(loaded, rows(4, rows_per_unit=2), PRUNED)
+    with torch.no_grad():
+        together = loaded.family.row_losses(loaded.model, collate(encoded, range(8)))
+        alone = torch.cat([loaded.family.row_losses(loaded.model, collate(encoded, [row])) for row in range(8)])
+    assert torch.allclose(together, alone, rtol=1e-10)
+
+
+@pytest.mark.parametrize("rule", [ALL, PRUNED], ids=["all tokens", "pruned"])
+def test_the_answer_moves_when_a_kept_visual_token_moves(loaded, rule):
+    """Fails when positions with gaps go without an attention mask: transformers then cuts attention at every gap."""
+    encoded = encode(loaded, rows(1), rule)
+    for slot in (0, encoded.features_ISD.shape[1] - 1):
+        moved = encoded.features_ISD.clone()
+        moved[0, slot] += 1.0
+        with torch.no_grad():
+            before, _ = loaded.family.learned_logits(loaded.model, collate(encoded, [0]))
+            after, _ = loaded.family.learned_logits(
+                loaded.model, collate(dataclasses.replace(encoded, features_ISD=moved), [0])
+            )
+        assert float((after - before).abs().max()) > 1e-6
+
+
+def test_without_the_mask_the_trap_is_real(loaded):
+    """Negative control: the same pruned row without a mask does not see its first visual token any more."""
+    encoded = encode(loaded, rows(1), PRUNED)
+    batch = collate(encoded, [0])
+    moved = encoded.features_ISD.clone()
+    moved[0, 0] += 1.0
+
+    def answer(features, mask):
+        projected = loaded.model.model.multi_modal_projector(features[:1])
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+        with torch.no_grad():
+            return loaded.model.model(
+                input_ids=batch.input_ids_RL,
+                attention_mask=mask,
+                position_ids=batch.position_ids_RL,
+                mm_encoder_outputs={"image": BaseModelOutputWithPooling(pooler_output=list(projected))},
+                use_cache=False,
+            ).last_hidden_state[:, -2:]
+
+    cut = (answer(moved, None) - answer(encoded.features_ISD, None)).abs().max()
+    seen = (answer(moved, batch.attention_mask_RL) - answer(encoded.features_ISD, batch.attention_mask_RL)).abs().max()
+    assert float(cut) == 0.0 < float(seen)
+
+
+def test_pruned_slots_match_features_and_keep_their_patches_positions(loaded):
+    row = rows(1, images_per_row=2)[0]
+    tokens = tokenise(row, loaded.processor, 64)
+    image_token = loaded.model.config.image_token_id
+    pruned = prune_slots(tokens, image_token, [(3, 9, 5), (0, 63)], 64)
+    start = tokens.input_ids.index(image_token)
+    kept = [position for token, position in zip(pruned.input_ids, pruned.position_ids, strict=True) if token == image_token]
+    assert kept == [start + 3, start + 9, start + 5, start + 64, start + 127]
+    assert pruned.position_ids[-1] == tokens.position_ids[-1]
+    assert [label for label in pruned.labels if label != IGNORED] == [label for label in tokens.labels if label != IGNORED]
+
+
+def test_a_text_only_row_keeps_every_token(loaded):
+    row = dataclasses.replace(rows(1)[0], images=(), messages=(Message("user", "odd or even ?"), Message("assistant", "odd")))
+    tokens = tokenise(row, loaded.processor, 64)
+    assert prune_slots(tokens, loaded.model.config.image_token_id, [], 64) == tokens
+
+
+def test_an_images_features_are_the_same_bits_whatever_else_is_encoded(loaded):
+    alone = encode_image(loaded, picture(0), PRUNED)
+    among = encode(loaded, rows(5), PRUNED)
+    assert torch.equal(alone.features_SD, among.features_ISD[0])
+
+
+def test_encoded_sets_survive_the_disk_and_a_broken_one_is_named(loaded, tmp_path):
+    encoded = encode(loaded, rows(3, rows_per_unit=2), PRUNED)
+    write_encoded(
+        tmp_path / "set",
+        iter(encoded.features_ISD),
+        encoded.rows,
+        kinds=encoded.kinds,
+        pad_token_id=encoded.pad_token_id,
+        image_token_id=encoded.image_token_id,
+        salt="00ff",
+    )
+    found = read_encoded(tmp_path / "set")
+    assert found.rows == encoded.rows and found.kinds == encoded.kinds
+    assert torch.equal(found.features_ISD, encoded.features_ISD)
+    (tmp_path / "set/rows.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="is not an encoded record set"):
+        read_encoded(tmp_path / "set")
+
+
+def test_an_empty_batch_collates(loaded):
+    batch = collate(encode(loaded, rows(1), PRUNED), [])
+    assert batch.input_ids_RL.shape == (0, 0) and batch.features == ()
+
+
+def test_another_family_and_a_missing_model_are_refused_by_name(tmp_path):
+    with pytest.raises(ValueError, match="holds no config.json"):
+        family_of(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match=r"type 'bert', which is not supported; supported: \['llava'\]"):
+        family_of(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llava"}')
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        load(tmp_path)
