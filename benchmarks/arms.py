@@ -1,4 +1,4 @@
-"""Train and score one arm of a comparison in memory, by the same library functions as stages finetune and evaluate."""
+"""Train and score one arm in memory, by the library functions of stages finetune and evaluate."""
 
 import os
 import tempfile
@@ -120,10 +120,14 @@ def learner_of(settings: Settings, speed: Speed, train_set: EncodedSet, seed: in
     """Return a fresh model with adapters over ``train_set``."""
     loaded = load(Path("models/backbone"), device=speed.device, precision=settings.model.precision)
     model = attach(loaded.model, settings.trainable, loaded.family.LANGUAGE_MODEL, seed)
-    return Learner(model, loaded.family, TrainableLayers.of(model), train_set, speed.micro_batch, speed.device)
+    return Learner(
+        model, loaded.family, TrainableLayers.of(model), train_set, speed.micro_batch, speed.device
+    )
 
 
-def run_arm(settings: Settings, plan: Plan, speed: Speed, train_set: EncodedSet, heldout: EncodedSet, seed: int) -> Outcome:
+def run_arm(
+    settings: Settings, plan: Plan, speed: Speed, train_set: EncodedSet, heldout: EncodedSet, seed: int
+) -> Outcome:
     """Train under ``plan`` with a fresh run key and score on ``heldout``."""
     learner = learner_of(settings, speed, train_set, seed)
     streams = Streams(RunKey.fresh(), os.urandom(16).hex(), "finetune")

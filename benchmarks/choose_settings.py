@@ -1,9 +1,10 @@
 """Choose the fine-tuning settings on public records only.
 
-``python -m benchmarks.choose_settings`` after ``dvc repro calibrate``. The public digits are redrawn in a style that the backbone
-has not seen (slanted, squeezed, other pens), a stand-in for a private population: 80 % of them train, the rest is held out.
-Every candidate trains with the noise-to-batch ratio that the real population would get, so that a smaller public set shows the
-same signal and noise. Prints a Markdown table; the best row is what ``params.yaml`` holds.
+``python -m benchmarks.choose_settings`` after ``dvc repro calibrate``. The public digits are redrawn in a
+style that the backbone has not seen (slanted, squeezed, other pens), a stand-in for a private population: 80
+% of them train, the rest is held out. Every candidate trains with the noise-to-batch ratio that the real
+population would get, so that a smaller public set shows the same signal and noise. Prints a Markdown table;
+the best row is what ``params.yaml`` holds.
 """
 
 import argparse
@@ -25,7 +26,7 @@ CLIPS = (0.3, 1.0, 3.0)
 
 
 def restyle(image: bytes, seed: int) -> bytes:
-    """Return a digit image slanted, squeezed and drawn with another pen: public, and unlike what pre-training drew."""
+    """Return a digit image slanted, squeezed and drawn with another pen, unlike in pre-training."""
     dice = np.random.default_rng(seed)
     with Image.open(io.BytesIO(image)) as opened:
         picture = opened.convert("RGB")
@@ -46,7 +47,8 @@ def stand_in(rows: list[Row]) -> tuple[list[Row], list[Row]]:
     digits = [row for row in rows if row.kind in ("digit", "parity", "comparison")]
     unit_index = {unit: index for index, unit in enumerate(sorted({row.unit for row in digits}))}
     restyled = [
-        replace(row, images=tuple(restyle(image, unit_index[row.unit]) for image in row.images)) for row in digits
+        replace(row, images=tuple(restyle(image, unit_index[row.unit]) for image in row.images))
+        for row in digits
     ]
     held_out = [row for row in restyled if unit_index[row.unit] % 5 == 0]
     return [row for row in restyled if unit_index[row.unit] % 5], held_out
@@ -81,7 +83,11 @@ def main() -> None:
     assert plan.noise_multiplier is not None
     scaled = plan.noise_multiplier * batch / plan.sampling.expected_batch
     found = []
-    print(f"zero-shot digit accuracy on the stand-in: {zero_shot:.1%}\n\n| candidate | digit accuracy |\n|---|---|", flush=True)
+    print(
+        f"zero-shot digit accuracy on the stand-in: {zero_shot:.1%}\n\n| candidate | digit accuracy "
+        "|\n|---|---|",
+        flush=True,
+    )
     for name, candidate in candidates(settings):
         public_plan = replace(
             plan,
@@ -90,10 +96,15 @@ def main() -> None:
             noise_multiplier=scaled,
             sampling=replace(plan.sampling, expected_batch=batch),
         )
-        reached = [run_arm(candidate, public_plan, speed, train_set, heldout, seed).accuracy["digit"] for seed in range(given.seeds)]
+        reached = [
+            run_arm(candidate, public_plan, speed, train_set, heldout, seed).accuracy["digit"]
+            for seed in range(given.seeds)
+        ]
         found.append({"candidate": name, "digit": reached})
         print(f"| {name} | {' '.join(f'{value:.1%}' for value in reached)} |", flush=True)
-    write_json(given.json, {"zero_shot": zero_shot, "noise_multiplier": scaled, "batch": batch, "candidates": found})
+    write_json(
+        given.json, {"zero_shot": zero_shot, "noise_multiplier": scaled, "batch": batch, "candidates": found}
+    )
 
 
 if __name__ == "__main__":

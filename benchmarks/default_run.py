@@ -1,7 +1,7 @@
 """Zero-shot, DP-SGD, Dual-Priv and non-private on the default run, side by side.
 
-``python -m benchmarks.default_run --seeds 3 --json FILE`` after ``dvc repro``. Every arm uses the settings of ``params.yaml``,
-which were chosen on public records (benchmarks/choose_settings.py).
+``python -m benchmarks.default_run --seeds 3 --json FILE`` after ``dvc repro``. Every arm uses the settings
+of ``params.yaml``, which were chosen on public records (benchmarks/choose_settings.py).
 """
 
 import argparse
@@ -58,14 +58,19 @@ def main() -> None:
     for seed in range(given.seeds):
         for name, (tokens, kind, prune) in ARMS.items():
             arm = settings.as_kind(kind).as_prune(prune)
-            outcomes[name].append(run_arm(arm, plans[kind], speed, train_sets[tokens], heldout_sets[tokens], seed))
+            outcomes[name].append(
+                run_arm(arm, plans[kind], speed, train_sets[tokens], heldout_sets[tokens], seed)
+            )
             print(f"seed {seed}: {name}: {outcomes[name][-1]}", file=sys.stderr, flush=True)
     for name, found in outcomes.items():
         table[name] = summary([item.accuracy for item in found], [item.seconds for item in found])
-    ratios = step_ratios(settings, plans["gradient"], [learner_of(settings, speed, train_sets[name], 0) for name in rules])
+    ratios = step_ratios(
+        settings, plans["gradient"], [learner_of(settings, speed, train_sets[name], 0) for name in rules]
+    )
     result = {
         "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, "
+        "{torch.get_num_threads()} threads",
         "seeds": given.seeds,
         "epsilon": plans["gradient"].epsilon,
         "delta": plans["gradient"].delta,
@@ -114,8 +119,14 @@ def step_ratios(settings: Settings, plan: Any, learners: list[Learner]) -> dict[
             times[index].append(one_step(settings, plan, learner, streams, pair))
     ratios = [pruned / full for full, pruned in zip(times[0][1:], times[1][1:], strict=True)]
     quartiles = statistics.quantiles(ratios, n=4)
-    return {"pairs": len(ratios), "median": quartiles[1], "q1": quartiles[0], "q3": quartiles[2],
-            "seconds_all": statistics.median(times[0][1:]), "seconds_pruned": statistics.median(times[1][1:])}
+    return {
+        "pairs": len(ratios),
+        "median": quartiles[1],
+        "q1": quartiles[0],
+        "q3": quartiles[2],
+        "seconds_all": statistics.median(times[0][1:]),
+        "seconds_pruned": statistics.median(times[1][1:]),
+    }
 
 
 def one_step(settings: Settings, plan: Any, learner: Learner, streams: Streams, step: int) -> float:
@@ -124,12 +135,24 @@ def one_step(settings: Settings, plan: Any, learner: Learner, streams: Streams, 
     weights_P = learner.trainable.flat()
     start = time.perf_counter()
     sampled = poisson_sample(len(rows_by_unit), plan.sampling.rate, streams.at("sampling", step))
-    units = [choose_rows(rows_by_unit[unit], plan.rows_per_unit, streams.at("rows", step, str(unit))) for unit in sampled]
+    units = [
+        choose_rows(rows_by_unit[unit], plan.rows_per_unit, streams.at("rows", step, str(unit)))
+        for unit in sampled
+    ]
     clipped = clipped_gradient_sum(learner, units, plan.clip)
     noisy: NoisySum = add_noise(clipped, plan.noise_multiplier, streams.at("noise", step))
-    kept_P = updated_weights(noisy, list(learner.trainable.slices().values()), settings.update, seed=0, step=step)
+    kept_P = updated_weights(
+        noisy, list(learner.trainable.slices().values()), settings.update, seed=0, step=step
+    )
     mean_P = noisy.sum_P / plan.sampling.expected_batch
-    update(weights_P, OptimizerState.zeros(weights_P), mean_P, kept_P, settings.optim, settings.optim.learning_rate)
+    update(
+        weights_P,
+        OptimizerState.zeros(weights_P),
+        mean_P,
+        kept_P,
+        settings.optim,
+        settings.optim.learning_rate,
+    )
     return time.perf_counter() - start
 
 
@@ -137,7 +160,8 @@ def render(result: dict[str, Any]) -> str:
     """Return the result as Markdown."""
     kinds = list(next(iter(result["arms"].values()))["accuracy"])
     lines = [
-        f"{result['date']}, {result['machine']}; {result['seeds']} seeds; epsilon {result['epsilon']:.2f}, delta {result['delta']:g}; "
+        f"{result['date']}, {result['machine']}; {result['seeds']} seeds; epsilon "
+        f"{result['epsilon']:.2f}, delta {result['delta']:g}; "
         f"{result['visual_tokens']['pruned']} of {result['visual_tokens']['all']} visual tokens",
         "",
         "| arm | " + " | ".join(f"{kind} %" for kind in kinds) + " | training s |",
@@ -146,12 +170,17 @@ def render(result: dict[str, Any]) -> str:
     for name, arm in result["arms"].items():
         cells = [percent(arm["accuracy"][kind]) for kind in kinds]
         seconds = arm["seconds"]
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {seconds['mean']:.0f} ({seconds['minimum']:.0f}-{seconds['maximum']:.0f}) |")
+        lines.append(
+            f"| {name} | "
+            + " | ".join(cells)
+            + f" | {seconds['mean']:.0f} ({seconds['minimum']:.0f}-{seconds['maximum']:.0f}) |"
+        )
     ratio = result["step_time_ratio"]
     lines += [
         "",
         *(f"- {name.replace('_', ' ')}: {value:.1%}" for name, value in result["checks"].items()),
-        f"- time of one private step, pruned / all tokens: {ratio['median']:.2f} (quartiles {ratio['q1']:.2f}-{ratio['q3']:.2f}, {ratio['pairs']} pairs)",
+        f"- time of one private step, pruned / all tokens: {ratio['median']:.2f} (quartiles "
+        f"{ratio['q1']:.2f}-{ratio['q3']:.2f}, {ratio['pairs']} pairs)",
     ]
     return "\n".join(lines)
 

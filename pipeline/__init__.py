@@ -1,1 +1,1 @@
-"""When things run: the graph, dvc.yaml, the runner, the flow and the command line. Imports neither torch nor transformers."""
+"""When things run: the graph, dvc.yaml, the runner, the flow and the command line; no machine learning."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from stages.core.entry import quiet_accountants
 from stages.core.files import read_json, sha256
 from stages.privacy.audit import EVIDENCE, PLAN, STATEMENT, TRACE, Finding, findings, weight_findings
 
@@ -16,6 +17,7 @@ ADAPTER = Path("models/adapter")
 
 def audit_command(*, require_weights: bool, as_json: bool) -> int:
     """Audit the checkout in the current directory; returns 0 when the evidence holds, else 1."""
+    quiet_accountants()
     verdict = audit(Path.cwd(), require_weights=require_weights)
     if as_json:
         print(json.dumps(verdict, indent=2, sort_keys=True))
@@ -25,7 +27,7 @@ def audit_command(*, require_weights: bool, as_json: bool) -> int:
 
 
 def audit(root: Path, *, require_weights: bool = False) -> dict[str, Any]:
-    """Return the verdict on the evidence in ``root``; needs no data, model or GPU. Missing evidence is a ValueError."""
+    """Return the verdict on the evidence in ``root``, or a ValueError that names what is missing of it."""
     contents = {file: read_json(root / file) for file in EVIDENCE}
     digests = {file: _digests(root / file) for file in EVIDENCE}
     lock_file = root / "dvc.lock"

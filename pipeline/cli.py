@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from stages.core.entry import _is_ours, refuse
+from stages.core.entry import is_ours, refuse
 
 app = typer.Typer(
     name="dualpriv",
@@ -76,7 +76,7 @@ def main() -> None:
     try:
         app()
     except (ValueError, KeyError, TypeError) as error:
-        if not _is_ours(error):
+        if not is_ours(error):
             raise
         refuse("dualpriv", error)
 

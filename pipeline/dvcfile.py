@@ -1,7 +1,7 @@
 """Render ``dvc.yaml`` from the stage classes.
 
-``python -m pipeline.dvcfile`` writes the file; ``--check`` exits 1 when it is stale. Code dependencies are each stage's
-import closure: files, never folders.
+``python -m pipeline.dvcfile`` writes the file; ``--check`` exits 1 when it is stale. Code dependencies are
+each stage's import closure: files, never folders.
 """
 
 import io

@@ -71,5 +71,7 @@ def _stage_of(name: str) -> type[Stage]:
         if isinstance(value, type) and issubclass(value, Stage) and value.__module__ == module.__name__
     ]
     if len(found) != 1:
-        raise ValueError(f"stages/{name}.py must define one stage class, found {[item.__name__ for item in found]}")
+        raise ValueError(
+            f"stages/{name}.py must define one stage class, found {[item.__name__ for item in found]}"
+        )
     return found[0]

@@ -21,7 +21,7 @@ def predict_command(image: Path, question: str) -> None:
 
 
 def read_picture(image: Path) -> bytes:
-    """Return the bytes of an image file once it has decoded whole; anything else is a ValueError of one sentence."""
+    """Return the bytes of an image file that decodes whole; anything else is a ValueError."""
     from stages.records.picture import check_picture
     from stages.records.refusal import quote
 

@@ -4,7 +4,7 @@
 for python in "$DUALPRIV_PYTHON" "${VIRTUAL_ENV:+$VIRTUAL_ENV/bin/python}" .venv/bin/python \
     "${DVC_ROOT:+$DVC_ROOT/.venv/bin/python}" "${CONDA_PREFIX:+$CONDA_PREFIX/bin/python}"; do
     if [ -n "$python" ] && [ -x "$python" ]; then
-        PYTHONUNBUFFERED=1 exec "$python" "$@"
+        DUALPRIV_PARENT=$PPID PYTHONUNBUFFERED=1 exec "$python" "$@"
     fi
 done
-exec python3 -u "$@"
+DUALPRIV_PARENT=$PPID PYTHONUNBUFFERED=1 exec python3 "$@"

@@ -15,7 +15,7 @@ from stages.training.run_folder import discard_run
 
 @dataclass(frozen=True, kw_only=True)
 class Account(Stage):
-    """Compose every charge into the privacy statement; destroy the run key, now that the adapter is recorded."""
+    """Compose every charge into the privacy statement; destroy the run key of the recorded adapter."""
 
     evaluate: EvaluateSettings
     plan: Path = reads("data/plan.json")

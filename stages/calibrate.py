@@ -12,7 +12,7 @@ from stages.core.speed import Speed, use
 from stages.records.store import read_rows
 from stages.vlm.encoder import Rule
 from stages.vlm.family import load
-from stages.vlm.fidelity import PublicSample, choose_public_rows
+from stages.vlm.fidelity import PublicSample, choose_public_rows, fidelity_of
 from stages.vlm.source import Model
 
 
@@ -56,25 +56,35 @@ class Calibrate(Stage):
         loaded = load(self.backbone, device=speed.device, precision=self.model.precision)
         rows = choose_public_rows(read_rows(self.public), self.calibrate.records, self.seed.public + 1)
         layer = read_json(self.importance)["chosen"]
-        rules = [Rule(select="dominant_contextual", layer=layer, dominant=d, contextual=c) for d, c in self.calibrate.candidates]
+        rules = [
+            Rule(select="dominant_contextual", layer=layer, dominant=d, contextual=c)
+            for d, c in self.calibrate.candidates
+        ]
         sample = PublicSample.of(loaded, rows, (layer,), speed.micro_batch)
         full = sample.measure(Rule(select="all", layer=layer, dominant=0, contextual=0))
         found = []
         with progress("calibrate", len(rules)) as advance:
             for rule in sorted(rules, key=lambda rule: rule.dominant + rule.contextual):
                 got = sample.measure(rule)
-                found.append({**asdict(rule), **asdict(got), "fidelity": got.accuracy / max(full.accuracy, 1e-9)})
+                found.append({**asdict(rule), **asdict(got), "fidelity": fidelity_of(got, full)})
                 advance(len(found))
         enough = [entry for entry in found if entry["fidelity"] >= self.calibrate.fidelity]
         if not enough:
             raise ValueError(
-                f"no candidate keeps {self.calibrate.fidelity:.0%} of the public accuracy (best {max(entry['fidelity'] for entry in found):.1%}): "
+                f"no candidate keeps {self.calibrate.fidelity:.0%} of the public accuracy (best "
+                f"{max(entry['fidelity'] for entry in found):.1%}): "
                 "add larger budgets to calibrate.candidates or lower calibrate.fidelity"
             )
         chosen = {key: enough[0][key] for key in ("layer", "dominant", "contextual")}
-        write_json(self.calibration, {"version": 1, "records": "public", "all": asdict(full), "candidates": found, "chosen": chosen})
+        write_json(
+            self.calibration,
+            {"version": 1, "records": "public", "all": asdict(full), "candidates": found, "chosen": chosen},
+        )
         lines = [f"{entry['kept']},{entry['fidelity']:.6f},{entry['accuracy']:.6f}" for entry in found]
-        write_text(self.plot, "\n".join(["kept,fidelity,accuracy", *lines, f"{full.kept},1.000000,{full.accuracy:.6f}"]) + "\n")
+        write_text(
+            self.plot,
+            "\n".join(["kept,fidelity,accuracy", *lines, f"{full.kept},1.000000,{full.accuracy:.6f}"]) + "\n",
+        )
 
 
 if __name__ == "__main__":

@@ -45,7 +45,9 @@ class Encode(Stage):
         kinds = sorted({row.kind for row in rows})
         with progress(f"encode {records.name}", len(images)) as advance:
             seen = list(encode_images(loaded, images, rule, advance))
-        salt = population_key(self.population.name).digest("salt encoded", (records / "salt").read_bytes()).hex()
+        salt = (
+            population_key(self.population.name).digest("salt encoded", (records / "salt").read_bytes()).hex()
+        )
         write_encoded(
             encoded,
             (image.features_SD for image in seen),

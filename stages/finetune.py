@@ -3,10 +3,12 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
+from stages.core.canonical import canonical_json
 from stages.core.contract import Stage, reads, writes
 from stages.core.entry import main
-from stages.core.files import canonical_json, new_directory, read_json, sha256, write_json
+from stages.core.files import new_directory, read_json, sha256, write_json
 from stages.core.fingerprint import code_digest, fingerprint
 from stages.core.provenance import commit, versions
 from stages.core.seed import Seed
@@ -32,7 +34,7 @@ from stages.vlm.source import Model
 class Finetune(Stage):
     """Fine-tune under the plan. The only stage whose output depends on private training records."""
 
-    meta = {"gpus": 1, "retries": 2}
+    meta: ClassVar[dict[str, Any]] = {"gpus": 1, "releases": True, "retries": 2}
 
     optim: Optim
     update: Update
@@ -58,13 +60,20 @@ class Finetune(Stage):
         loaded = load(self.backbone, device=speed.device, precision=self.model.precision)
         model = attach(loaded.model, self.trainable, loaded.family.LANGUAGE_MODEL, self.seed.public)
         layers = TrainableLayers.of(model)
-        learner = Learner(model, loaded.family, layers, read_encoded(self.encoded), speed.micro_batch, speed.device)
+        learner = Learner(
+            model, loaded.family, layers, read_encoded(self.encoded), speed.micro_batch, speed.device
+        )
         streams = Streams(folder.run_key(), identity, self.name())
         intents = Intents(folder.intents, {"release": streams.release_id(), "plan": plan.to_json()})
         choices = Choices(self.optim, self.update, self.seed.public)
         layers.assign(train(plan, choices, learner, streams, intents, folder, speed.checkpoint_every))
         with new_directory(self.adapter) as directory:
-            save_adapter(model, directory, base=self.model.hub or self.model.path.as_posix(), revision=self.model.revision)
+            save_adapter(
+                model,
+                directory,
+                base=self.model.hub or self.model.path.as_posix(),
+                revision=self.model.revision,
+            )
         write_json(
             self.trace,
             trace_json(

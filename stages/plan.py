@@ -30,8 +30,14 @@ class MakePlan(Stage):
 
     def run(self) -> None:
         """Write the plan; warn of what is allowed but silly."""
-        plan = plan_for(self.estimator.kind, self.target, self.population, self.sampling,
-                        clip=self.estimator.clip, rows_per_unit=self.estimator.rows_per_unit)
+        plan = plan_for(
+            self.estimator.kind,
+            self.target,
+            self.population,
+            self.sampling,
+            clip=self.estimator.clip,
+            rows_per_unit=self.estimator.rows_per_unit,
+        )
         language_model = family_of(self.backbone).LANGUAGE_MODEL
         weights = count_weights(weight_shapes(self.backbone), self.trainable, language_model)
         for warning in warnings_of(plan, weights):

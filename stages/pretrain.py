@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from stages.core.canonical import canonical_json
 from stages.core.closure import import_closure
 from stages.core.contract import Stage, reads, section, writes
 from stages.core.entry import main
-from stages.core.files import Json, canonical_json, new_directory, sha256, write_json
+from stages.core.files import Json, new_directory, sha256, write_json
 from stages.core.progress import progress
 from stages.core.seed import Seed
 from stages.demonstration import questions

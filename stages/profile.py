@@ -1,4 +1,4 @@
-"""Which encoder layer's attention best says what of an image matters. Public records only: charges nothing."""
+"""Which encoder layer's attention best says what of an image matters; public records, no charge."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,7 +39,11 @@ class Profile(Stage):
     plot: Path = writes(
         "data/profile/importance.csv",
         evidence=True,
-        plot={"x": "layer", "y": "log_likelihood", "title": "Answers kept, by the layer that scores the patches"},
+        plot={
+            "x": "layer",
+            "y": "log_likelihood",
+            "title": "Answers kept, by the layer that scores the patches",
+        },
     )
 
     def run(self) -> None:
@@ -57,7 +61,9 @@ class Profile(Stage):
                 found.append({"layer": layer, **asdict(sample.measure(rule))})
                 advance(len(found))
         best = max(found, key=lambda entry: entry["log_likelihood"])
-        write_json(self.importance, {"version": 1, "records": "public", "layers": found, "chosen": best["layer"]})
+        write_json(
+            self.importance, {"version": 1, "records": "public", "layers": found, "chosen": best["layer"]}
+        )
         lines = [f"{entry['layer']},{entry['log_likelihood']:.6f},{entry['accuracy']:.6f}" for entry in found]
         write_text(self.plot, "\n".join(["layer,log_likelihood,accuracy", *lines]) + "\n")
 

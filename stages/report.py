@@ -40,11 +40,21 @@ class Report(Stage):
     def run(self) -> None:
         """Write the page; copy adapter and statement beside their model card."""
         evidence = read_evidence(
-            plan=self.plan, trace=self.trace, charges=self.charges, statement=self.statement, metrics=self.metrics,
-            importance=self.importance, calibration=self.calibration, adapter=self.adapter,
-        )  # fmt: skip
+            plan=self.plan,
+            trace=self.trace,
+            charges=self.charges,
+            statement=self.statement,
+            metrics=self.metrics,
+            importance=self.importance,
+            calibration=self.calibration,
+            adapter=self.adapter,
+        )
         choices = Choices(
-            trainable=self.trainable, update=self.update, tokens=self.tokens, optim=self.optim, model=self.model
+            trainable=self.trainable,
+            update=self.update,
+            tokens=self.tokens,
+            optim=self.optim,
+            model=self.model,
         )
         write_text(self.report, render_page(evidence, choices))
         with new_directory(self.release) as directory:

@@ -1,4 +1,4 @@
-"""A whole small checkout: our code, a tiny random LLaVA, a few records, Git and DVC; built once for all workers."""
+"""A whole small checkout: our code, a tiny random LLaVA, a few records, Git and DVC."""
 
 import fcntl
 import os
@@ -89,7 +89,10 @@ def build(checkout: Path) -> None:
         shutil.copy(REPOSITORY / name, checkout / name)
     edit_params(checkout, TINY)
     write_records(checkout / "data/demonstration/private.parquet", rows(24, rows_per_unit=3))
-    public = [Row(f"p{row.id}", f"p{row.unit}", row.kind, row.messages, row.images) for row in rows(8, rows_per_unit=3)]
+    public = [
+        Row(f"p{row.id}", f"p{row.unit}", row.kind, row.messages, row.images)
+        for row in rows(8, rows_per_unit=3)
+    ]
     write_records(checkout / "data/demonstration/public.parquet", public)
     write_tiny_llava(checkout / "models/pretrained")
     run(checkout, "git", "init", "--quiet", ".")

@@ -1,4 +1,4 @@
-"""Small real models and records for tests: real transformers classes, random weights, written by save_pretrained."""
+"""Small models and records for tests: real transformers classes with random weights."""
 
 import io
 from pathlib import Path

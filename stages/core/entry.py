@@ -6,6 +6,7 @@ A mistake of the user's ends in one sentence on standard error and exit code 2, 
 import ctypes
 import dis
 import errno
+import logging
 import os
 import signal
 import sys
@@ -24,10 +25,11 @@ def main(stage: type[Stage]) -> None:
     name = _module_name()
     signal.signal(signal.SIGTERM, _terminate)
     end_with_parent()
+    quiet_accountants()
     try:
         stage.load().run()
     except (ValueError, KeyError, TypeError) as error:
-        if _is_ours(error):
+        if is_ours(error):
             refuse(name, error)
         raise
     except OSError as error:
@@ -42,6 +44,11 @@ def main(stage: type[Stage]) -> None:
         sys.exit(INTERRUPTED)
 
 
+def quiet_accountants() -> None:
+    """Hide dp_accounting's warning for every RDP order that does not converge: it leaves that order out."""
+    logging.getLogger("absl").setLevel(logging.ERROR)
+
+
 def refuse(name: str, reason: object) -> NoReturn:
     """Print one sentence, on one line, and exit with code 2."""
     text = reason.args[0] if isinstance(reason, KeyError) and reason.args else reason
@@ -53,7 +60,7 @@ def end_with_parent() -> None:
     """Have the kernel end this process when its parent dies: killing dvc leaves no orphan (Linux only)."""
     if sys.platform != "linux":
         return
-    parent = os.getppid()
+    parent = int(os.environ.get("DUALPRIV_PARENT", os.getppid()))
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         sys.exit("parent is already gone")
@@ -69,7 +76,7 @@ def _module_name() -> str:
     return spec.name if spec else "stage"
 
 
-def _is_ours(error: BaseException) -> bool:
+def is_ours(error: BaseException) -> bool:
     """Tell an error that our code raised, which states a contract, from any other, which is a bug.
 
     The innermost frame is ours and stands at a ``raise``: ``{}["key"]`` in our code is a bug too.

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from stages.core.canonical import canonical_json
+
 Json = Any
 PARTIAL = ".partial"
 """How temporary siblings end; Git ignores them, for kill -9 may leave one that holds private records."""
@@ -44,15 +46,6 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Json) -> None:
     """Replace ``path`` by canonical JSON in one step."""
     write_bytes(path, canonical_json(value))
-
-
-def canonical_json(value: Json) -> bytes:
-    r"""Return the one spelling of a JSON value that our files and digests use.
-
-    >>> canonical_json({"b": 1, "a": [0.5]})
-    b'{\n  "a": [\n    0.5\n  ],\n  "b": 1\n}\n'
-    """
-    return (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: Path) -> Json:

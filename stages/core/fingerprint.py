@@ -8,9 +8,10 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from stages.core.canonical import canonical_json
 from stages.core.closure import import_closure
 from stages.core.contract import Stage
-from stages.core.files import canonical_json, sha256
+from stages.core.files import sha256
 
 
 def fingerprint(stage: Stage, root: Path | None = None) -> str:

@@ -39,7 +39,9 @@ def wilson_interval(correct: int, rows: int) -> tuple[float, float]:
     return centre - half, centre + half
 
 
-def accuracy_by_kind(label: str, model: torch.nn.Module, family: Any, encoded: EncodedSet, micro_batch: int) -> dict[str, Accuracy]:
+def accuracy_by_kind(
+    label: str, model: torch.nn.Module, family: Any, encoded: EncodedSet, micro_batch: int
+) -> dict[str, Accuracy]:
     """Answer every row and count by kind; ``all`` sums over kinds."""
     device = next(model.parameters()).device
     correct = {kind: 0 for kind in encoded.kinds}

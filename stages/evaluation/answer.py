@@ -1,4 +1,4 @@
-"""Answer one question about one image as the model was trained to: the same pruned tokens, the same positions.
+"""Answer a question about an image as the model was trained to: the same pruned tokens and positions.
 
 Shapes: R = 1 row, L places, S kept visual slots, D tower width, V vocabulary.
 """
@@ -17,9 +17,9 @@ MAX_NEW_TOKENS = 64
 
 
 def answer(loaded: Loaded, image: bytes, question: str, rule: Rule) -> str:
-    """Return the greedy answer of a model, with or without an adapter, that sees what ``rule`` keeps of the image.
+    """Return the greedy answer of a model that sees what ``rule`` keeps of the image.
 
-    Edge cases: an empty question, and one that names an image itself, are a ValueError; an answer longer than
+    Edge cases: an empty question, and one that holds an image mark, are a ValueError; an answer longer than
     ``MAX_NEW_TOKENS`` is cut there.
     """
     prompt, seen = prompt_of(loaded, image, question, rule)
@@ -28,9 +28,7 @@ def answer(loaded: Loaded, image: bytes, question: str, rule: Rule) -> str:
     return text.strip()
 
 
-def prompt_of(
-    loaded: Loaded, image: bytes, question: str, rule: Rule
-) -> tuple[TokenSequence, EncodedImage]:
+def prompt_of(loaded: Loaded, image: bytes, question: str, rule: Rule) -> tuple[TokenSequence, EncodedImage]:
     """Return the pruned prompt, at the positions of the unpruned one, and what is kept of the image."""
     if not question.strip():
         raise ValueError("the question is empty: ask something about the image")
@@ -46,9 +44,11 @@ def prompt_of(
 def greedy_tokens(loaded: Loaded, prompt: TokenSequence, seen: EncodedImage, at_most: int) -> list[int]:
     """Return the most likely next token again and again, up to and with the end mark.
 
-    Guarantee: every token is the argmax of the very forward pass that training and evaluation use, so that ``rows_answered``
-    holds for a row exactly when this returns the row's labels. The whole sequence is read again for every token: slower than a
-    cache of keys and values, and nothing can differ.
+    Guarantee: every token is the argmax of the forward pass that training and evaluation use, so that
+    ``rows_answered`` holds for a row exactly when this returns the row's labels. The whole sequence is read
+    again for every token: slower than a cache of keys and values, and nothing can differ.
+
+    Edge cases: an image slot is never said, for it would ask for features of an image that is not there.
     """
     ends, next_token = end_marks(loaded), _next_token(loaded, seen)
     ids, positions = list(prompt.input_ids), list(prompt.position_ids)
@@ -61,7 +61,7 @@ def greedy_tokens(loaded: Loaded, prompt: TokenSequence, seen: EncodedImage, at_
 
 
 def end_marks(loaded: Loaded) -> set[int]:
-    """Return the tokens that end an answer: the tokenizer's, and those the model's generation settings name."""
+    """Return the tokens that end an answer: the tokenizer's, and those of the generation settings."""
     settings = loaded.model.generation_config
     named = settings.eos_token_id if settings is not None else None
     listed = named if isinstance(named, list | tuple) else [named]
@@ -70,6 +70,7 @@ def end_marks(loaded: Loaded) -> set[int]:
 
 def _next_token(loaded: Loaded, seen: EncodedImage) -> Callable[[list[int], list[int]], int]:
     model, features = loaded.model, (seen.features_SD,)
+    image_token_id = model.config.image_token_id
 
     @torch.no_grad()
     def next_token(ids: list[int], positions: list[int]) -> int:
@@ -78,6 +79,7 @@ def _next_token(loaded: Loaded, seen: EncodedImage) -> Callable[[list[int], list
         next_labels_RL[0, -1] = 0  # not a label: it asks for the logits of the last place alone
         batch = Batch(input_ids_RL, torch.ones_like(input_ids_RL), position_ids_RL, next_labels_RL, features)
         logits_RAV, _ = loaded.family.learned_logits(model, batch.to(model.device))
+        logits_RAV[..., image_token_id] = -torch.inf
         return int(logits_RAV[0, -1].argmax())
 
     return next_token

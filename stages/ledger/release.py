@@ -28,8 +28,8 @@ def recorded_digest(stage: str, path: Path, lock: Path = LOCK) -> str | None:
 def require_new_release(stage: str, path: Path, *, public: bool, lock: Path = LOCK) -> None:
     """Refuse to train when a release is recorded whose weights are merely missing here.
 
-    Training again would spend the budget of a population that is not public a second time, for weights that exist.
-    ``DUALPRIV_NEW_RELEASE=1`` (``dualpriv repro --new-release``) says that a second release is meant.
+    Training again would spend the budget of a population that is not public a second time, for weights that
+    exist. ``DUALPRIV_NEW_RELEASE=1`` (``dualpriv repro --new-release``) says that a second release is meant.
     """
     if public or os.environ.get(NEW_RELEASE) == "1":
         return
@@ -37,7 +37,8 @@ def require_new_release(stage: str, path: Path, *, public: bool, lock: Path = LO
     if digest is None or _is_cached(digest):
         return
     raise ValueError(
-        f"{lock} already records a release of {path} whose weights are missing on this machine: fetch them with `dvc pull {stage}`, "
+        f"{lock} already records a release of {path} whose weights are missing on this machine: fetch "
+        f"them with `dvc pull {stage}`, "
         "or spend the budget again with `dualpriv repro --new-release`"
     )
 

@@ -1,1 +1,1 @@
-"""The differential-privacy engine: pure functions, each of which states its guarantee. No disk, no YAML, no transformers."""
+"""The differential-privacy engine: pure functions, each of which states its guarantee."""

@@ -1,13 +1,11 @@
 """Price composed privacy events: the smallest epsilon at a delta.
 
-The deciding accountant is dp_accounting's PLD, pessimistic (methods: section 6). RDP is the cross-check where it is defined.
-Anything an accountant does not support is refused, never guessed.
+The deciding accountant is dp_accounting's PLD, pessimistic (methods: section 6). RDP is the cross-check
+where it is defined. Anything an accountant does not support is refused, never guessed.
 """
 
-import logging
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -47,8 +45,8 @@ def epsilon_of(
 ) -> float:
     """Return the epsilon at ``delta`` of all events composed, by PLD; infinity for an event without privacy.
 
-    Guarantee: the composition is (epsilon, delta)-DP for the relation; PLD rounds pessimistically to multiples of ``grid``, so a
-    coarser grid is quicker and gives a larger epsilon.
+    Guarantee: the composition is (epsilon, delta)-DP for the relation; PLD rounds pessimistically to
+    multiples of ``grid``, so a coarser grid is quicker and gives a larger epsilon.
 
     >>> round(epsilon_of([step_event(0.01, 0.8, 1000)], 1e-5, "add_or_remove_one"), 2)
     3.14
@@ -70,13 +68,12 @@ def _pld_epsilon(
     return float(accountant.get_epsilon(delta))
 
 
-def rdp_epsilon_of(
-    events: Sequence[dp_accounting.DpEvent], delta: float, relation: Relation
-) -> float | None:
+def rdp_epsilon_of(events: Sequence[dp_accounting.DpEvent], delta: float, relation: Relation) -> float | None:
     """Return RDP's epsilon as a cross-check, or None where RDP does not apply.
 
-    RDP refuses Poisson-sampled Gaussians under replace-one and ignores the relation of a plain Gaussian, so only
-    add-or-remove is checked. An order at which its series does not converge is left out, which can only enlarge the result.
+    RDP refuses Poisson-sampled Gaussians under replace-one and ignores the relation of a plain Gaussian, so
+    only add-or-remove is checked. An order at which its series does not converge is left out, which can only
+    enlarge the result.
     """
     if relation != "add_or_remove_one" or any(is_nonprivate(event) for event in events):
         return None
@@ -86,24 +83,11 @@ def rdp_epsilon_of(
 @cache
 def _rdp_epsilon(events: tuple[dp_accounting.DpEvent, ...], delta: float, relation: Relation) -> float | None:
     accountant = rdp.RdpAccountant(neighboring_relation=_RELATIONS[relation])
-    with _quiet_absl():
-        for event in events:
-            if not accountant.supports(event):
-                return None
-            accountant.compose(event)
+    for event in events:
+        if not accountant.supports(event):
+            return None
+        accountant.compose(event)
     return float(accountant.get_epsilon(delta))
-
-
-@contextmanager
-def _quiet_absl() -> Iterator[None]:
-    """Hide one warning for every order that does not converge."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def step_event(rate: float, noise_multiplier: float, steps: int) -> dp_accounting.DpEvent:

@@ -1,6 +1,7 @@
 """Contradict stored evidence: recompute everything that can be recomputed, and compare.
 
-Pure functions of file contents. The audit proves consistency; it cannot prove that whoever held the run key really added noise.
+Pure functions of file contents. The audit proves consistency; it cannot prove that whoever held the run key
+really added noise.
 """
 
 import hashlib
@@ -8,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stages.core.files import canonical_json
+from stages.core.canonical import canonical_json
 from stages.privacy.accounting import epsilon_of
 from stages.privacy.charges import charges_json
 from stages.privacy.plan import Plan, read_plan
@@ -38,11 +39,13 @@ class Finding:
     problem: str
 
 
-def findings(contents: Mapping[str, Any], digests: Mapping[str, Mapping[str, str]], lock: Mapping[str, Any]) -> list[Finding]:
+def findings(
+    contents: Mapping[str, Any], digests: Mapping[str, Mapping[str, str]], lock: Mapping[str, Any]
+) -> list[Finding]:
     """Return everything that contradicts the evidence; nothing means that it holds together.
 
-    ``contents`` maps each file of ``EVIDENCE`` to its JSON value, ``digests`` to its ``sha256`` and ``md5``; ``lock`` is the
-    content of ``dvc.lock``.
+    ``contents`` maps each file of ``EVIDENCE`` to its JSON value, ``digests`` to its ``sha256`` and ``md5``;
+    ``lock`` is the content of ``dvc.lock``.
     """
     found = [*_recorded(digests, lock)]
     try:
@@ -88,8 +91,12 @@ def _recorded(digests: Mapping[str, Mapping[str, str]], lock: Mapping[str, Any])
 def _plan(plan: Plan, lock: Mapping[str, Any]) -> Iterator[Finding]:
     if plan.delta >= 1 / plan.population.max_units:
         yield Finding(PLAN, f"delta {plan.delta} is not below 1 / max_units")
-    if (plan.mechanism == "none") != (plan.noise_multiplier is None or plan.clip is None or plan.epsilon is None):
-        yield Finding(PLAN, f"mechanism '{plan.mechanism}' does not go with its noise multiplier, clip and epsilon")
+    if (plan.mechanism == "none") != (
+        plan.noise_multiplier is None or plan.clip is None or plan.epsilon is None
+    ):
+        yield Finding(
+            PLAN, f"mechanism '{plan.mechanism}' does not go with its noise multiplier, clip and epsilon"
+        )
         return
     if plan.mechanism == "gaussian":
         epsilon = epsilon_of([plan.event(plan.sampling.steps)], plan.delta, plan.relation)
@@ -139,7 +146,9 @@ def _equal(file: str, expected: Any, found: Any, where: str = "") -> Iterator[Fi
     """Compare a rebuilt document with the stored one, value by value."""
     if isinstance(expected, dict) and isinstance(found, dict):
         for key in sorted(set(expected) | set(found)):
-            yield from _equal(file, expected.get(key), found.get(key), f"{where}.{key}" if where else str(key))
+            yield from _equal(
+                file, expected.get(key), found.get(key), f"{where}.{key}" if where else str(key)
+            )
     elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
         for index, pair in enumerate(zip(expected, found, strict=True)):
             yield from _equal(file, *pair, f"{where}[{index}]")

@@ -19,8 +19,8 @@ def charges_json(
 ) -> dict[str, Any]:
     """Return the charges of one pass through the pipeline.
 
-    ``public_choices`` maps each choice that was made on public records to the digest of its file: they are listed, and charge
-    nothing. An unfinished run of other inputs charges every step it set out to do.
+    ``public_choices`` maps each choice that was made on public records to the digest of its file: they are
+    listed, and charge nothing. An unfinished run of other inputs charges every step it set out to do.
     """
     charges = [_public_choice(released, digest) for released, digest in sorted(public_choices.items())]
     charges.append(_training(plan, trace, str(trace["release"]), len(trace["steps"]), "models/adapter"))
@@ -53,7 +53,9 @@ def _public_choice(released: str, digest: str) -> dict[str, Any]:
     }
 
 
-def _training(plan: Plan, trace: Mapping[str, Any], name: str, steps: int, released: str | None) -> dict[str, Any]:
+def _training(
+    plan: Plan, trace: Mapping[str, Any], name: str, steps: int, released: str | None
+) -> dict[str, Any]:
     return {
         "stage": "finetune",
         "split": "train",

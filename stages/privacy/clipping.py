@@ -30,7 +30,8 @@ class ClippedSum:
 def unit_means(grads_RP: Tensor, unit_of_row_R: Tensor, units: int) -> Tensor:
     """Average the rows of each unit, shape (U, P).
 
-    ``unit_of_row_R`` holds 0 .. units - 1; every unit has at least one row in the micro-batch, and all of them.
+    ``unit_of_row_R`` holds 0 .. units - 1; every unit has at least one row in the micro-batch, and all of
+    them.
     """
     assert grads_RP.shape[0] == unit_of_row_R.shape[0]
     rows_U = torch.bincount(unit_of_row_R, minlength=units)
@@ -44,8 +45,8 @@ def clip_sum(grads_UP: Tensor, clip: float) -> ClippedSum:
 
     The clipping step of DP-SGD (Abadi et al. 2016, Algorithm 1). Norms and sum in float32 or wider.
 
-    Guarantee: adding or removing one unit moves ``sum_P`` by at most ``clip`` in L2 norm, up to rounding, whatever the unit
-    holds.
+    Guarantee: adding or removing one unit moves ``sum_P`` by at most ``clip`` in L2 norm, up to rounding,
+    whatever the unit holds.
 
     Edge cases: no units gives zeros; a zero gradient adds nothing; one with NaN or infinity adds nothing.
 

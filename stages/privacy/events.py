@@ -1,7 +1,8 @@
 """Write privacy events as JSON and read them back.
 
-Events are the only language between trainer and accountant. Class names come from an allow-list: dp_accounting's own
-``DpEvent.from_named_tuple`` imports whatever module the text names, which would run code for whoever wrote the file.
+Events are the only language between trainer and accountant. Class names come from an allow-list:
+dp_accounting's own ``DpEvent.from_named_tuple`` imports whatever module the text names, which would run code
+for whoever wrote the file.
 """
 
 from typing import Any
@@ -46,7 +47,9 @@ def event_from_json(value: Any) -> dp_accounting.DpEvent:
     build, scalars = _SCALARS[name]
     extra = {"event"} if name in _CHILD else {"events"} if name == "ComposedDpEvent" else set()
     if set(value) != {"class", *scalars, *extra}:
-        raise ValueError(f"privacy event {name} has keys {sorted(value)}, not {sorted({'class', *scalars, *extra})}")
+        raise ValueError(
+            f"privacy event {name} has keys {sorted(value)}, not {sorted({'class', *scalars, *extra})}"
+        )
     given: dict[str, Any] = {key: _scalar(name, key, value[key], kind) for key, kind in scalars.items()}
     if "event" in extra:
         given["event"] = event_from_json(value["event"])

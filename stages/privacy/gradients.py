@@ -1,9 +1,11 @@
 """Gradients of many rows in one backward pass, one vector a row.
 
-Trainable weights are those of linear layers. A layer's input A and output gradient G of one row give that row's weight gradient
-G^T A and bias gradient sum(G), so nothing but A and G has to be kept (Goodfellow 2015; book-keeping, Bu et al. 2023).
+Trainable weights are those of linear layers. A layer's input A and output gradient G of one row give that
+row's weight gradient G^T A and bias gradient sum(G), so nothing but A and G has to be kept (Goodfellow 2015;
+book-keeping, Bu et al. 2023).
 
-Shapes: R rows, T positions, d inputs and p outputs of a layer, P trainable weights in the order of ``TrainableLayers.names``.
+Shapes: R rows, T positions, d inputs and p outputs of a layer, P trainable weights in the order of
+``TrainableLayers.names``.
 """
 
 from collections.abc import Callable
@@ -21,23 +23,30 @@ class TrainableLayers:
 
     @classmethod
     def of(cls, model: nn.Module) -> "TrainableLayers":
-        """Find them; refuses a trainable weight that is not in a linear layer, and one that two layers share."""
+        """Find them; refuses a trainable weight outside linear layers, and one that two layers share."""
         layers = {
             name: module
             for name, module in sorted(model.named_modules())
             if isinstance(module, nn.Linear) and any(weight.requires_grad for weight in module.parameters())
         }
         covered = {f"{name}.{leaf}" for name, layer in layers.items() for leaf, _ in layer.named_parameters()}
-        trainable = {name for name, weight in model.named_parameters(remove_duplicate=False) if weight.requires_grad}
+        trainable = {
+            name for name, weight in model.named_parameters(remove_duplicate=False) if weight.requires_grad
+        }
         if not trainable:
             raise ValueError("no weight of the model is trainable: check trainable.targets")
         if trainable - covered:
             raise ValueError(
-                f"{sorted(trainable - covered)[0]} is trainable but not part of a linear layer, so its per-unit norm is unknown"
+                f"{sorted(trainable - covered)[0]} is trainable but not part of a linear layer, so its "
+                "per-unit norm is unknown"
             )
-        weights = [weight for layer in layers.values() for weight in layer.parameters() if weight.requires_grad]
+        weights = [
+            weight for layer in layers.values() for weight in layer.parameters() if weight.requires_grad
+        ]
         if len({weight.data_ptr() for weight in weights}) != len(weights):
-            raise ValueError("two trainable layers share a weight, so per-layer norms would miss the cross term")
+            raise ValueError(
+                "two trainable layers share a weight, so per-layer norms would miss the cross term"
+            )
         return cls(layers)
 
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -73,8 +82,8 @@ def row_gradients(trainable: TrainableLayers, losses: Callable[[], Tensor]) -> T
 
     ``losses`` runs the model and returns one loss a row, shape (R,); row r's loss may depend on no other row.
 
-    Guarantee: equals one-row-at-a-time autograd (tests/guarantees/test_gradients.py). A layer that ran twice or not at all, or
-    whose first dimension is not the row, is an error and never a wrong norm.
+    Guarantee: equals one-row-at-a-time autograd (tests/guarantees/test_gradients.py). A layer that ran twice
+    or not at all, or whose first dimension is not the row, is an error and never a wrong norm.
     """
     inputs: dict[str, Tensor] = {}
     outputs: dict[str, Tensor] = {}
@@ -88,11 +97,14 @@ def row_gradients(trainable: TrainableLayers, losses: Callable[[], Tensor]) -> T
             handle.remove()
     unused = sorted(set(trainable.layers) - set(outputs))
     if unused:
-        raise ValueError(f"{unused[0]} is trainable but took no part in the forward pass: narrow trainable.targets")
+        raise ValueError(
+            f"{unused[0]} is trainable but took no part in the forward pass: narrow trainable.targets"
+        )
     for name, output in outputs.items():
         if output.dim() != 3 or output.shape[0] != losses_R.shape[0]:
             raise ValueError(
-                f"{name} saw a tensor of shape {tuple(output.shape)} for {losses_R.shape[0]} rows: its first dimension is not the row"
+                f"{name} saw a tensor of shape {tuple(output.shape)} for {losses_R.shape[0]} rows: its "
+                "first dimension is not the row"
             )
     gradients = torch.autograd.grad(losses_R.sum(), [outputs[name] for name in trainable.layers])
     pieces = []
@@ -118,7 +130,9 @@ def _keep(
 ) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
     def hook(_: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
         if name in outputs:
-            raise ValueError(f"{name} ran twice in one forward pass, so its per-row gradient would miss a part")
+            raise ValueError(
+                f"{name} ran twice in one forward pass, so its per-row gradient would miss a part"
+            )
         inputs[name], outputs[name] = given[0].detach(), output
 
     return hook

@@ -22,8 +22,8 @@ def add_noise(clipped: ClippedSum, noise_multiplier: float, stream: Stream) -> N
 
     The Gaussian mechanism (Dwork and Roth 2014, section 3.5.3; DP-SGD, Abadi et al. 2016, Algorithm 1).
 
-    Guarantee: for a Poisson-sampled batch this is the event PoissonSampled(rate, Gaussian(noise_multiplier)) under add or
-    remove of one unit. The sum and the noise are added in float64 and rounded once.
+    Guarantee: for a Poisson-sampled batch this is the event PoissonSampled(rate, Gaussian(noise_multiplier))
+    under add or remove of one unit. The sum and the noise are added in float64 and rounded once.
     """
     if not 0 < noise_multiplier < math.inf:
         raise ValueError(f"the noise multiplier must be positive and finite, got {noise_multiplier}")

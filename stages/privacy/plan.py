@@ -8,12 +8,20 @@ from typing import Any, Literal
 import dp_accounting
 
 from stages.core.schema import parse
-from stages.privacy.accounting import ACCOUNTANT, COARSE_GRID, FINE_GRID, Relation, Target, epsilon_of, step_event
+from stages.privacy.accounting import (
+    ACCOUNTANT,
+    COARSE_GRID,
+    FINE_GRID,
+    Relation,
+    Target,
+    epsilon_of,
+    step_event,
+)
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
 
 VERSION = 1
-SAMPLER = "poisson"
+SAMPLER: Literal["poisson"] = "poisson"
 _FINEST_NOISE = 1e-3
 _SMALLEST_NOISE, _LARGEST_NOISE = 0.3, 1e4
 
@@ -92,8 +100,10 @@ def plan_private(
     noise_multiplier = _smallest_meeting(spent, target.epsilon)
     if noise_multiplier is None:
         raise ValueError(
-            f"no noise multiplier up to {_LARGEST_NOISE:g} meets epsilon {target.epsilon:g} at delta {target.delta:g} in "
-            f"{sampling.steps} steps at rate {sampling.rate:g}: raise privacy.target.epsilon or take fewer steps"
+            f"no noise multiplier up to {_LARGEST_NOISE:g} meets epsilon {target.epsilon:g} at delta "
+            f"{target.delta:g} in "
+            f"{sampling.steps} steps at rate {sampling.rate:g}: raise privacy.target.epsilon or take "
+            "fewer steps"
         )
     return Plan(
         version=VERSION,
@@ -112,11 +122,14 @@ def plan_private(
     )
 
 
-def plan_nonprivate(target: Target, population: Population, sampling: Sampling, *, rows_per_unit: int) -> Plan:
+def plan_nonprivate(
+    target: Target, population: Population, sampling: Sampling, *, rows_per_unit: int
+) -> Plan:
     """Describe the reference without privacy; only a public population may have one."""
     if not population.public:
         raise ValueError(
-            f"estimator.kind nonprivate releases the records of population '{population.name}', which is not declared public: "
+            f"estimator.kind nonprivate releases the records of population '{population.name}', which is "
+            "not declared public: "
             "choose estimator.kind gradient"
         )
     return Plan(
@@ -140,7 +153,8 @@ def require_meaningful(target: Target, population: Population) -> None:
     """Refuse a delta at which one unit in the population could simply be published."""
     if target.delta >= 1 / population.max_units:
         raise ValueError(
-            f"privacy.target.delta {target.delta} must be below 1 / privacy.population.max_units = {1 / population.max_units:.3g}: "
+            f"privacy.target.delta {target.delta} must be below 1 / privacy.population.max_units = "
+            f"{1 / population.max_units:.3g}: "
             "at that delta a mechanism may publish one unit outright"
         )
 
@@ -159,18 +173,24 @@ def warnings_of(plan: Plan, weights: int) -> list[str]:
     """Return what is allowed but silly, one sentence each."""
     found = []
     if plan.target_epsilon > 10 and plan.mechanism == "gaussian":
-        found.append(f"epsilon {plan.target_epsilon:g} protects little: one unit may change odds by e^{plan.target_epsilon:g}")
+        found.append(
+            f"epsilon {plan.target_epsilon:g} protects little: one unit may change odds by "
+            f"e^{plan.target_epsilon:g}"
+        )
     ratio = noise_to_signal(plan, weights)
     if ratio > 10:
         found.append(
-            f"the noise is {ratio:.1f} times the largest possible signal ({weights} trainable weights, expected batch "
+            f"the noise is {ratio:.1f} times the largest possible signal ({weights} trainable weights, "
+            "expected batch "
             f"{plan.sampling.expected_batch:g}): train fewer weights, enlarge the batch or raise epsilon"
         )
     ceiling = plan.sampling.rate * plan.population.max_units
     if plan.sampling.expected_batch > 2 * ceiling:
         found.append(
-            f"sampling.expected_batch {plan.sampling.expected_batch:g} is more than twice what {plan.population.max_units} units "
-            f"at rate {plan.sampling.rate:g} can give ({ceiling:g}): updates shrink without any gain in privacy"
+            f"sampling.expected_batch {plan.sampling.expected_batch:g} is more than twice what "
+            f"{plan.population.max_units} units "
+            f"at rate {plan.sampling.rate:g} can give ({ceiling:g}): updates shrink without any gain in "
+            "privacy"
         )
     return found
 
@@ -195,7 +215,7 @@ def _smallest_meeting(spent: Callable[..., float], epsilon: float) -> float | No
 
 
 def _bisect(holds: Callable[[float], bool], low: float, high: float) -> float:
-    """Return the smallest multiple of the finest noise above ``low`` that holds, where ``high``, rounded up, does."""
+    """Return the smallest multiple of the finest noise above ``low`` that holds; ``high`` does."""
     below, above = math.floor(low / _FINEST_NOISE), math.ceil(high / _FINEST_NOISE)
     while above - below > 1:
         middle = (below + above) // 2

@@ -32,8 +32,8 @@ class Sampling:
 def poisson_sample(units: int, rate: float, stream: Stream) -> NDArray[np.int64]:
     """Return the indices of the units that join one step, ascending; may be empty.
 
-    Guarantee: every unit joins independently with probability ``rate``, to within 2^-64; unit i's coin is the i-th integer of
-    the stream, so adding or removing the last unit changes no other coin.
+    Guarantee: every unit joins independently with probability ``rate``, to within 2^-64; unit i's coin is
+    the i-th integer of the stream, so adding or removing the last unit changes no other coin.
     """
     if not 0 < rate <= 1:
         raise ValueError(f"the sampling rate must lie in (0, 1], got {rate}")

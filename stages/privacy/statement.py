@@ -20,8 +20,8 @@ LIMITS = (
 def statement_json(plan: Plan, charges: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:
     """Return the statement; ``digests`` commits to the evidence files by SHA-256.
 
-    Guarantee: ``epsilon`` is that of all charges of the population composed, by the deciding accountant, or null where there is
-    no guarantee.
+    Guarantee: ``epsilon`` is that of all charges of the population composed, by the deciding accountant, or
+    null where there is no guarantee.
     """
     own = [charge for charge in charges["charges"] if charge.get("population") == plan.population.name]
     events = [event_from_json(charge["event"]) for charge in own]
@@ -48,7 +48,12 @@ def statement_json(plan: Plan, charges: Mapping[str, Any], digests: Mapping[str,
         "noise_multiplier": plan.noise_multiplier,
         "within_target": epsilon <= plan.target_epsilon,
         "releases": [
-            {"release": charge["release"], "stage": charge["stage"], "released": charge["released"], "basis": charge["basis"]}
+            {
+                "release": charge["release"],
+                "stage": charge["stage"],
+                "released": charge["released"],
+                "basis": charge["basis"],
+            }
             for charge in own
             if "release" in charge
         ],
@@ -63,14 +68,18 @@ def statement_json(plan: Plan, charges: Mapping[str, Any], digests: Mapping[str,
 def sentence(statement: Mapping[str, Any]) -> str:
     """Say the statement in one sentence."""
     population = f"population '{statement['population']}'" + (
-        " (declared public: a demonstration, releases are not limited)" if statement["population_is_public"] else ""
+        " (declared public: a demonstration, releases are not limited)"
+        if statement["population_is_public"]
+        else ""
     )
     if statement["epsilon"] is None:
         return f"For {population} this model carries no privacy guarantee: it was trained without noise."
     relation = str(statement["relation"]).replace("_", " ")
     return (
-        f"For {population} this model is ({statement['epsilon']:.3f}, {statement['delta']:g})-differentially private per "
-        f"{statement['unit']} under {relation}, by {statement['accountant']}, for {statement['steps']} steps with "
+        f"For {population} this model is ({statement['epsilon']:.3f}, "
+        f"{statement['delta']:g})-differentially private per "
+        f"{statement['unit']} under {relation}, by {statement['accountant']}, for {statement['steps']} "
+        "steps with "
         f"{statement['sampler'].capitalize()} sampling at rate {statement['sampling_rate']:g}."
     )
 
@@ -81,6 +90,7 @@ def require_within_budget(statement: Mapping[str, Any]) -> None:
         return
     spent = "without bound" if statement["epsilon"] is None else f"{statement['epsilon']:.3f}"
     raise ValueError(
-        f"population '{statement['population']}' has spent epsilon {spent} at delta {statement['delta']:g}, over the target "
+        f"population '{statement['population']}' has spent epsilon {spent} at delta "
+        f"{statement['delta']:g}, over the target "
         f"{statement['target_epsilon']:g}: this adapter must not be released"
     )

@@ -1,7 +1,8 @@
 """Secret randomness: a counter-based cipher stream under a run key.
 
-A stream is a function of (run key, resolved-input fingerprint, stage, purpose, step, name, draw) and of nothing else, so a run
-that was killed and resumed draws the same bits, and no two purposes share any. Nothing here touches a global generator.
+A stream is a function of (run key, resolved-input fingerprint, stage, purpose, step, name, draw) and of
+nothing else, so a run that was killed and resumed draws the same bits, and no two purposes share any.
+Nothing here touches a global generator.
 """
 
 import hashlib
@@ -58,8 +59,8 @@ class Streams:
 class Stream:
     """ChaCha20 key stream, read in order.
 
-    Guarantee: under ChaCha20 and HMAC-SHA256 as pseudo-random functions, bits of distinct streams are indistinguishable from
-    independent uniform ones by anybody without the run key.
+    Guarantee: under ChaCha20 and HMAC-SHA256 as pseudo-random functions, bits of distinct streams are
+    indistinguishable from independent uniform ones by anybody without the run key.
     """
 
     def __init__(self, subkey: bytes) -> None:
@@ -81,8 +82,9 @@ class Stream:
     def gaussian(self, count: int) -> NDArray[np.float64]:
         """Return ``count`` standard normal numbers in float64 (Box and Muller 1958).
 
-        Floating-point Gaussian noise is not exactly Gaussian: the low bits of noisy sums can in principle tell neighbouring
-        inputs apart (Mironov 2012). The README names this among what is not protected against.
+        Floating-point Gaussian noise is not exactly Gaussian: the low bits of noisy sums can in principle
+        tell neighbouring inputs apart (Mironov 2012). The README names this among what is not protected
+        against.
         """
         half = (count + 1) // 2
         radius = np.sqrt(-2.0 * np.log(self.uniform(half)))

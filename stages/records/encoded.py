@@ -1,9 +1,11 @@
 """Encoded record sets: pruned visual features and token rows, as safetensors.
 
-A folder holds ``rows.safetensors`` (token rows, cut from flat arrays by offsets), ``features-NNNNN.safetensors`` shards and,
-for private records, a ``salt`` that keeps the folder's digest from being guessed.
+A folder holds ``rows.safetensors`` (token rows, cut from flat arrays by offsets),
+``features-NNNNN.safetensors`` shards and, for private records, a ``salt`` that keeps the folder's digest
+from being guessed.
 
-Shapes: R rows, L tokens of the longest row of a batch, I images, S kept visual slots an image, D encoder width, U units.
+Shapes: R rows, L tokens of the longest row of a batch, I images, S kept visual slots an image, D encoder
+width, U units.
 """
 
 import json
@@ -26,7 +28,7 @@ IMAGES_PER_SHARD = 4096
 
 @dataclass(frozen=True)
 class TokenRow:
-    """One row as the language model reads it: image slots already pruned, positions those of the unpruned sequence."""
+    """One row as the language model reads it: slots pruned, positions of the unpruned sequence."""
 
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
@@ -58,7 +60,10 @@ class EncodedSet:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows padded on the right to one length. ``labels_RL`` is shifted: what the model must say *after* each place."""
+    """Rows padded on the right to one length.
+
+    ``next_labels_RL`` is shifted: what the model must say *after* each place.
+    """
 
     input_ids_RL: Tensor
     attention_mask_RL: Tensor
@@ -81,8 +86,8 @@ class Batch:
 def collate(encoded: EncodedSet, indices: Sequence[int]) -> Batch:
     """Return the rows ``indices`` as one batch; no rows give tensors with no rows.
 
-    Every row is checked on its own to have as many slots as features: transformers checks only the batch's total, and an
-    off-by-one there would let one row see another's image.
+    Every row is checked on its own to have as many slots as features: transformers checks only the batch's
+    total, and an off-by-one there would let one row see another's image.
     """
     rows = [encoded.rows[index] for index in indices]
     length = max((len(row.input_ids) for row in rows), default=0)

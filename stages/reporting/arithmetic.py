@@ -1,4 +1,4 @@
-"""What pruning a noisy update does to its noise: closed forms, public numbers only (Dual-Priv's Mechanism 2)."""
+"""What pruning a noisy update does to its noise: closed forms over public numbers."""
 
 from scipy.stats import chi2, ncf
 
@@ -7,10 +7,11 @@ from stages.privacy.plan import Plan
 
 
 def noise_energy_kept(keep: float, block: int) -> float:
-    """Return the share of pure-noise energy left when the ``keep`` strongest blocks of ``block`` weights stay.
+    """Return the share of pure-noise energy left when the ``keep`` strongest blocks stay.
 
-    A block's energy is chi-squared with ``block`` degrees of freedom, and the mean of such a variable above its quantile is a tail
-    of chi-squared with two degrees more. Single weights (block 1) are pruning by magnitude.
+    The energy of ``block`` weights is chi-squared with as many degrees of freedom, and the mean of such a
+    variable above its quantile is a tail of chi-squared with two degrees more. Blocks of one weight: pruning
+    by magnitude. Mechanism 2 of Dual-Priv Pruning (Wei et al. 2025).
 
     >>> round(noise_energy_kept(0.8, 1), 3), round(noise_energy_kept(0.5, 1), 3)
     (0.996, 0.929)
@@ -19,9 +20,10 @@ def noise_energy_kept(keep: float, block: int) -> float:
 
 
 def chance_of_right_choice(signal_to_noise: float, block: int, steps: int) -> float:
-    """Return how often a block that holds signal outscores one that holds none, scores summed over ``steps`` noisy steps.
+    """Return how often a block with signal outscores one without, energies summed over ``steps`` noisy steps.
 
-    ``signal_to_noise`` is root mean square per weight. The ratio of the two energies follows a non-central F distribution.
+    ``signal_to_noise`` is root mean square per weight. The ratio of the two energies follows a non-central F
+    distribution.
 
     >>> chance_of_right_choice(0.0, 100, 1)
     0.5
@@ -31,9 +33,9 @@ def chance_of_right_choice(signal_to_noise: float, block: int, steps: int) -> fl
 
 
 def largest_signal_to_noise(plan: Plan, weights: int) -> float | None:
-    """Return the per-weight signal over noise if all of an expected batch pulled one way at full clip: B / (sigma sqrt(P)).
+    """Return signal over noise, per weight, if a whole expected batch pulled one way at full clip.
 
-    The true ratio is private. None without noise.
+    B / (sigma sqrt(P)) for P ``weights``. The true ratio is private. None without noise.
     """
     if plan.noise_multiplier is None:
         return None
@@ -41,12 +43,13 @@ def largest_signal_to_noise(plan: Plan, weights: int) -> float | None:
 
 
 def epsilon_by_step(plan: Plan, points: int = 10) -> list[dict[str, float]]:
-    """Return what the planned event spends after about ``points`` numbers of steps, the last one included; none without noise.
+    """Return what the plan spends after about ``points`` numbers of steps, the last included.
 
-    A function of the plan alone, hence public.
+    A function of the plan alone, hence public. Empty without noise.
     """
     if plan.mechanism == "none":
         return []
     total = plan.sampling.steps
     steps = sorted({1, *(max(1, round(total * part / points)) for part in range(1, points + 1))})
-    return [{"steps": step, "epsilon": epsilon_of([plan.event(step)], plan.delta, plan.relation)} for step in steps]
+    spent = (epsilon_of([plan.event(step)], plan.delta, plan.relation) for step in steps)
+    return [{"steps": step, "epsilon": epsilon} for step, epsilon in zip(steps, spent, strict=True)]

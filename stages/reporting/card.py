@@ -57,7 +57,7 @@ def front_matter(choices: Choices) -> str:
         "base_model": choices.base,
         "library_name": "peft",
         "pipeline_tag": "image-text-to-text",
-        "tags": ["dualpriv", "differential-privacy", "dp-sgd", "vision-language-model", choices.trainable.kind],
+        "tags": ["dualpriv", "differential-privacy", "vision-language-model", choices.trainable.kind],
     }
     yaml, text = YAML(), io.StringIO()
     yaml.dump(about, text)
@@ -65,7 +65,7 @@ def front_matter(choices: Choices) -> str:
 
 
 def load_code(choices: Choices) -> str:
-    """Return Python that answers a question with the adapter: plain peft and transformers, nothing of this project."""
+    """Return Python that answers a question with the adapter, by plain peft and transformers."""
     if choices.model.hub is None:
         base, revision = BACKBONE, ""
     else:

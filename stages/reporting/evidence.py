@@ -60,13 +60,21 @@ class Evidence:
 
 
 def read_evidence(
-    *, plan: Path, trace: Path, charges: Path, statement: Path, metrics: Path, importance: Path, calibration: Path,
+    *,
+    plan: Path,
+    trace: Path,
+    charges: Path,
+    statement: Path,
+    metrics: Path,
+    importance: Path,
+    calibration: Path,
     adapter: Path,
-) -> Evidence:  # fmt: skip
+) -> Evidence:
     """Read the evidence files.
 
-    Guarantee: plan, trace and charges are byte for byte those that the statement commits to, and the adapter is the one that
-    the trace names; anything else is a ValueError, so that no page puts a guarantee beside another run's weights.
+    Guarantee: plan, trace and charges are byte for byte those that the statement commits to, and the adapter
+    is the one that the trace names; anything else is a ValueError, so that no page puts a guarantee beside
+    another run's weights.
     """
     found = Evidence(
         plan=read_plan(read_json(plan), str(plan)),

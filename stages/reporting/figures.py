@@ -1,4 +1,4 @@
-"""Charts as inline SVG: no script, no network, colours taken from the page so that they follow light and dark."""
+"""Charts as inline SVG: no script, no network, the page's own colours in light and dark."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ _CONFIG = {
         "tickColor": MUTED,
         "titlePadding": 8,
     },
-    "legend": {"labelColor": INK, "labelFontSize": 12, "orient": "top", "title": None, "symbolType": "circle"},
+    "legend": {"labelColor": INK, "labelFontSize": 12, "orient": "top", "title": None},
 }
 
 
@@ -56,14 +56,17 @@ def accuracy(metrics: Mapping[str, Any]) -> Markup:
     interval = data.mark_rule(strokeWidth=3, opacity=0.55).encode(
         x=alt.X("low:Q", title="answered exactly, %", scale=whole), x2="high:Q", **shared
     )
-    point = data.mark_point(filled=True, size=70, opacity=1).encode(x=alt.X("accuracy:Q", scale=whole), **shared)
+    point = data.mark_point(filled=True, size=70, opacity=1).encode(
+        x=alt.X("accuracy:Q", scale=whole), **shared
+    )
     return svg(interval + point, width=640, height=50 * len(ordered_kinds(metrics)) + 10)
 
 
 def epsilon(curve: Sequence[Mapping[str, float]], target: float) -> Markup:
     """Draw what the plan spends as steps pass, under its target."""
-    line = alt.Chart(alt.InlineData(list(curve))).mark_line(point=alt.OverlayMarkDef(color=FIRST, size=40), color=FIRST)
-    limit = alt.Chart(alt.InlineData([{"target": target}])).mark_rule(color=SECOND, strokeDash=[5, 4], strokeWidth=1.5)
+    points = alt.OverlayMarkDef(color=FIRST, size=40)
+    line = alt.Chart(alt.InlineData(list(curve))).mark_line(point=points, color=FIRST)
+    limit = alt.Chart(alt.InlineData([{"target": target}])).mark_rule(color=SECOND, strokeDash=[5, 4])
     spent = line.encode(
         x=alt.X("steps:Q", title="steps", axis=alt.Axis(tickMinStep=1, grid=False)),
         y=alt.Y("epsilon:Q", title="epsilon spent", scale=alt.Scale(zero=True)),
@@ -76,7 +79,9 @@ def importance(layers: Sequence[Mapping[str, Any]], chosen: int) -> Markup:
     rows = [{**layer, "is_chosen": layer["layer"] == chosen} for layer in layers]
     base = alt.Chart(alt.InlineData(rows)).encode(
         x=alt.X("layer:O", title="encoder layer that scores the patches", axis=alt.Axis(labelAngle=0)),
-        y=alt.Y("log_likelihood:Q", title="log-likelihood of answers", scale=alt.Scale(zero=False, padding=12)),
+        y=alt.Y(
+            "log_likelihood:Q", title="log-likelihood of answers", scale=alt.Scale(zero=False, padding=12)
+        ),
     )
     return svg(base.mark_line(color=MUTED, strokeWidth=1) + _chosen_points(base))
 
@@ -117,13 +122,17 @@ def noise_kept(block: int, keep: float) -> Markup:
         for part in range(5, 100, 5)
     ] + [{"kept": 100, "rule": rule, "energy": 100.0} for rule in rules]
     color = alt.Color("rule:N", scale=alt.Scale(domain=list(rules), range=[SECOND, FIRST]))
-    lines = alt.Chart(alt.InlineData(rows)).mark_line().encode(
-        x=alt.X("kept:Q", title="kept of the update, %", axis=alt.Axis(grid=False)),
-        y=alt.Y("energy:Q", title="noise energy left, %"),
-        color=color,
+    lines = (
+        alt.Chart(alt.InlineData(rows))
+        .mark_line()
+        .encode(
+            x=alt.X("kept:Q", title="kept of the update, %", axis=alt.Axis(grid=False)),
+            y=alt.Y("energy:Q", title="noise energy left, %"),
+            color=color,
+        )
     )
-    here = alt.Chart(alt.InlineData([{"kept": 100 * keep}])).mark_rule(color=MUTED, strokeDash=[5, 4]).encode(x="kept:Q")
-    return svg(lines + here)
+    here = alt.Chart(alt.InlineData([{"kept": 100 * keep}])).mark_rule(color=MUTED, strokeDash=[5, 4])
+    return svg(lines + here.encode(x="kept:Q"))
 
 
 def right_choice(block: int, largest: float | None) -> Markup:
@@ -137,11 +146,15 @@ def right_choice(block: int, largest: float | None) -> Markup:
     ]
     color = alt.Color("scores:N", scale=alt.Scale(domain=list(series), range=[SECOND, FIRST]))
     domain = [ratios[0], ratios[-1]]
-    scale = alt.Scale(type="log", domain=domain)
-    lines = alt.Chart(alt.InlineData(rows)).mark_line().encode(
-        x=alt.X("ratio:Q", title="signal / noise of a weight", scale=scale, axis=alt.Axis(grid=False, format="~g", tickCount=4)),
-        y=alt.Y("chance:Q", title="right choice, %", scale=alt.Scale(domain=[40, 100])),
-        color=color,
+    scale, axis = alt.Scale(type="log", domain=domain), alt.Axis(grid=False, format="~g", tickCount=4)
+    lines = (
+        alt.Chart(alt.InlineData(rows))
+        .mark_line()
+        .encode(
+            x=alt.X("ratio:Q", title="signal / noise of a weight", scale=scale, axis=axis),
+            y=alt.Y("chance:Q", title="right choice, %", scale=alt.Scale(domain=[40, 100])),
+            color=color,
+        )
     )
     if largest is None or not domain[0] <= largest <= domain[1]:
         return svg(lines)

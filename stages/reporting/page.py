@@ -19,8 +19,8 @@ from stages.reporting.words import alarm, event_in_words, interval, ordered_kind
 def render_page(evidence: Evidence, choices: Choices) -> str:
     """Return the report as one HTML document.
 
-    Guarantee: the privacy statement's sentence comes first, word for word, under a red alarm where the promise was not kept; every
-    value is escaped; nothing is loaded from anywhere.
+    Guarantee: the privacy statement's sentence comes first, word for word, under a red alarm where the
+    promise was not kept; every value is escaped; nothing is loaded from anywhere.
     """
     template = page_environment().get_template("report.html.j2")
     return template.render(

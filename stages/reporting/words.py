@@ -37,7 +37,8 @@ def event_in_words(event: Mapping[str, Any]) -> str:
         case "GaussianDpEvent":
             return f"Gaussian noise, multiplier {event['noise_multiplier']:g}"
         case "PoissonSampledDpEvent":
-            return f"Poisson sample at rate {event['sampling_probability']:g}, {event_in_words(event['event'])}"
+            rate = f"{event['sampling_probability']:g}"
+            return f"Poisson sample at rate {rate}, {event_in_words(event['event'])}"
         case "SelfComposedDpEvent":
             return f"{event['count']} times: {event_in_words(event['event'])}"
         case "ComposedDpEvent":
@@ -58,15 +59,15 @@ def alarm(statement: Mapping[str, Any]) -> str | None:
     """Return what must stand in red above everything else, or None where the promise was kept.
 
     >>> alarm({"epsilon": 9.0, "target_epsilon": 8.0, "within_target": False})
-    'The privacy spent, epsilon 9.000, is over the target of 8: the promise made before training was not kept.'
+    'The privacy spent, epsilon 9.000, is over the target of 8: the promise was not kept.'
     >>> alarm({"epsilon": 1.0, "target_epsilon": 8.0, "within_target": True}) is None
     True
     """
     if statement["epsilon"] is None:
-        return "No privacy: this model was trained without noise, and may reveal any record it was trained on."
+        return "No privacy: this model was trained without noise, and may reveal any record it learned from."
     if not statement["within_target"]:
         return (
             f"The privacy spent, epsilon {statement['epsilon']:.3f}, is over the target of "
-            f"{statement['target_epsilon']:g}: the promise made before training was not kept."
+            f"{statement['target_epsilon']:g}: the promise was not kept."
         )
     return None

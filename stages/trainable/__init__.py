@@ -1,1 +1,1 @@
-"""Which weights learn: each kind attaches to a frozen model and saves an adapter that plain libraries load."""
+"""Which weights learn: each kind attaches to a frozen model and saves what plain libraries load."""

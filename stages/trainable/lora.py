@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -29,7 +29,9 @@ class Trainable:
     def __post_init__(self) -> None:
         """Refuse an adapter without weights."""
         if self.rank < 1 or not (self.alpha > 0 and math.isfinite(self.alpha)):
-            raise ValueError(f"trainable.rank and trainable.alpha must be positive, got {self.rank} and {self.alpha}")
+            raise ValueError(
+                f"trainable.rank and trainable.alpha must be positive, got {self.rank} and {self.alpha}"
+            )
         if not self.targets:
             raise ValueError("trainable.targets is empty: name linear layers such as q_proj")
 
@@ -41,7 +43,7 @@ def target_pattern(targets: Sequence[str], language_model: str) -> str:
 
 
 def attach(model: nn.Module, trainable: Trainable, language_model: str, seed: int) -> PeftModel:
-    """Wrap ``model`` with fresh adapters; only they require gradients, and the output is the model's own at first.
+    """Wrap ``model`` with fresh adapters, the only weights that learn; at first the output is the model's.
 
     ``seed`` is public: factor A is drawn from it and factor B is zero.
     """
@@ -50,7 +52,8 @@ def attach(model: nn.Module, trainable: Trainable, language_model: str, seed: in
     for target in trainable.targets:
         if target not in found:
             raise ValueError(
-                f"trainable.targets: the language model has no layer '{target}'; its linear layers are {_linear(model, language_model)}"
+                f"trainable.targets: the language model has no layer '{target}'; its linear layers are "
+                f"{_linear(model, language_model)}"
             )
     config = LoraConfig(
         r=trainable.rank,
@@ -62,8 +65,10 @@ def attach(model: nn.Module, trainable: Trainable, language_model: str, seed: in
     )
     with torch.random.fork_rng(), _without_peft_deprecation():
         torch.manual_seed(seed)
-        wrapped: Any = get_peft_model(model, config)
-    return wrapped.eval()
+        wrapped = get_peft_model(model, config)
+    assert isinstance(wrapped, PeftModel)
+    wrapped.eval()
+    return wrapped
 
 
 def count_weights(shapes: Mapping[str, Sequence[int]], trainable: Trainable, language_model: str) -> int:
@@ -88,7 +93,7 @@ def _linear(model: nn.Module, language_model: str) -> list[str]:
 
 
 def save_adapter(model: PeftModel, directory: Path, *, base: str, revision: str | None) -> None:
-    """Write the adapter as plain PEFT reads it: ``adapter_config.json`` and ``adapter_model.safetensors``, nothing else.
+    """Write the adapter as plain PEFT reads it: its configuration and its weights, nothing else.
 
     ``base`` is the name by which others know the backbone: a hub id, or a directory.
     """
@@ -102,12 +107,14 @@ def save_adapter(model: PeftModel, directory: Path, *, base: str, revision: str 
 
 
 def load_adapter(model: nn.Module, directory: Path) -> nn.Module:
-    """Return ``model`` with a stored adapter, in evaluation mode; a broken adapter is a ValueError that names it."""
+    """Return ``model`` with a stored adapter; a broken adapter is a ValueError that names it."""
     try:
         with _without_peft_deprecation():
-            wrapped = PeftModel.from_pretrained(model, str(directory), local_files_only=True)  # type: ignore[arg-type]
+            wrapped = PeftModel.from_pretrained(model, str(directory), local_files_only=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{directory} cannot be loaded as an adapter: {' '.join(str(error).split())[:300]}") from None
+        raise ValueError(
+            f"{directory} cannot be loaded as an adapter: {' '.join(str(error).split())[:300]}"
+        ) from None
     return wrapped.eval()
 
 

@@ -43,10 +43,13 @@ def load_checkpoint(path: Path, fingerprint: str, device: str) -> Checkpoint | N
             state = json.loads((file.metadata() or {})["state"])
             tensors = {name: file.get_tensor(name) for name in ("weights", "first", "second", "updates")}
     except (SafetensorError, KeyError) as error:
-        raise ValueError(f"{path} is not a checkpoint ({error}): remove {path.parent} to abandon that run") from None
+        raise ValueError(
+            f"{path} is not a checkpoint ({error}): remove {path.parent} to abandon that run"
+        ) from None
     if state["fingerprint"] != fingerprint:
         raise ValueError(
-            f"{path} is a checkpoint of other inputs; resuming it would reuse its noise: remove {path.parent} to abandon that run"
+            f"{path} is a checkpoint of other inputs; resuming it would reuse its noise: remove "
+            f"{path.parent} to abandon that run"
         )
     return Checkpoint(
         fingerprint,

@@ -59,8 +59,8 @@ class Learner:
 def clipped_gradient_sum(learner: Learner, units: Units, clip: float) -> ClippedSum:
     """Return the sum over units of each unit's mean gradient, clipped (DP-SGD, Abadi et al. 2016).
 
-    Guarantee: one unit moves the sum by at most ``clip``; the sum does not depend on how units are cut into micro-batches,
-    beyond rounding.
+    Guarantee: one unit moves the sum by at most ``clip``; the sum does not depend on how units are cut into
+    micro-batches, beyond rounding.
 
     Edge cases: no units gives zeros.
     """
@@ -86,7 +86,10 @@ def plain_gradient_sum(learner: Learner, units: Units) -> Tensor:
 
 
 def micro_batches(units: Units, rows_at_once: int) -> Iterator[tuple[list[int], NDArray[np.int64], int]]:
-    """Cut units, never a unit, into groups of about ``rows_at_once`` rows: (rows, unit of each row, number of units)."""
+    """Cut units, never a unit, into groups of about ``rows_at_once`` rows.
+
+    Yields the rows of a group, the unit of each (from 0), and the number of units.
+    """
     group: list[NDArray[np.int64]] = []
     size = 0
     for rows in units:

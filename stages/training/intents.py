@@ -1,7 +1,7 @@
 """The append-only record of what a run set out to do, written before it does it.
 
-Line 1 is the plan and the identity of the run; every later line names a step whose private rows are about to be read. A line is
-on disk (fsync) before the read, so a crash can lose a result but never a charge.
+Line 1 is the plan and the identity of the run; every later line names a step whose private rows are about to
+be read. A line is on disk (fsync) before the read, so a crash can lose a result but never a charge.
 """
 
 import json
@@ -45,7 +45,10 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def read_attempts(path: Path) -> Counter[int]:
-    """Return how often each step was begun; a last line cut off by a crash was never acted on and does not count."""
+    """Return how often each step was begun.
+
+    A last line that a crash cut off was never acted on and does not count.
+    """
     lines = path.read_text().split("\n")[1:-1]
     return Counter(int(json.loads(line)["step"]) for line in lines)
 

@@ -42,15 +42,17 @@ def train(
 ) -> Tensor:
     """Run the planned steps from the last checkpoint and return the trained weights, shape (P,).
 
-    Guarantee: what is returned, saved or shown is a function of the noisy sums of ``plan.sampling.steps`` Poisson-sampled
-    steps and of public values: the event ``plan.event(plan.sampling.steps)``. A run killed at any moment and resumed returns
-    the same bits.
+    Guarantee: what is returned, saved or shown is a function of the noisy sums of ``plan.sampling.steps``
+    Poisson-sampled steps and of public values: the event ``plan.event(plan.sampling.steps)``. A run killed
+    at any moment and resumed returns the same bits.
     """
     release = release_of(plan, learner, streams)
     rows_by_unit = learner.encoded.rows_by_unit()
     blocks = list(learner.trainable.slices().values())
     steps = plan.sampling.steps
-    state = load_checkpoint(folder.checkpoint, streams.fingerprint, learner.device) or _start(streams, learner)
+    state = load_checkpoint(folder.checkpoint, streams.fingerprint, learner.device) or _start(
+        streams, learner
+    )
     with progress(streams.stage, steps) as advance:
         for step in range(state.step, steps):
             intents.record(step)
@@ -88,7 +90,9 @@ def release_of(plan: Plan, learner: Learner, streams: Streams) -> Release:
     assert clip is not None and noise_multiplier is not None
 
     def noisy(units: Units, step: int) -> NoisySum:
-        return add_noise(clipped_gradient_sum(learner, units, clip), noise_multiplier, streams.at("noise", step))
+        return add_noise(
+            clipped_gradient_sum(learner, units, clip), noise_multiplier, streams.at("noise", step)
+        )
 
     return noisy
 

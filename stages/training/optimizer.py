@@ -27,7 +27,9 @@ class Optim:
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             raise ValueError(f"optim.learning_rate must be positive, got {self.learning_rate}")
         if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
-            raise ValueError(f"optim.beta1 and optim.beta2 must lie in [0, 1), got {self.beta1} and {self.beta2}")
+            raise ValueError(
+                f"optim.beta1 and optim.beta2 must lie in [0, 1), got {self.beta1} and {self.beta2}"
+            )
 
     def rate_at(self, step: int, steps: int) -> float:
         """Return the learning rate of a step; cosine falls to zero after the last one."""

@@ -1,7 +1,7 @@
-"""Where one run lives between crashes: lock, run key, intents, checkpoint. Named by the fingerprint of its inputs.
+"""Where one run lives between crashes: lock, run key, intents, checkpoint.
 
-``scratch/<stage>/<fingerprint>/``, outside Git and DVC. One writer at a time; the run key is made once and destroyed with the
-folder when the output has been recorded.
+Named by the fingerprint of its inputs: ``scratch/<stage>/<fingerprint>/``, outside Git and DVC. One writer at
+a time; the run key is made once and destroyed with the folder when the output has been recorded.
 """
 
 import fcntl
@@ -42,11 +42,16 @@ class RunFolder:
         path = self.path / "run.key"
         if not path.exists():
             if self.checkpoint.exists():
-                raise ValueError(f"{path} is gone but {self.checkpoint.name} is there: remove {self.path} to abandon that run")
+                raise ValueError(
+                    f"{path} is gone but {self.checkpoint.name} is there: remove {self.path} to abandon "
+                    "that run"
+                )
             write_bytes(path, RunKey.fresh().secret, mode=0o600)
         secret = path.read_bytes()
         if len(secret) != KEY_BYTES:
-            raise ValueError(f"{path} is not a run key of {KEY_BYTES} bytes: remove {self.path} to abandon that run")
+            raise ValueError(
+                f"{path} is not a run key of {KEY_BYTES} bytes: remove {self.path} to abandon that run"
+            )
         return RunKey(secret)
 
     def finish(self, trace: Path) -> None:
@@ -54,7 +59,7 @@ class RunFolder:
         write_json(self.path / "done.json", {"trace": hashlib.md5(trace.read_bytes()).hexdigest()})
 
     def finished_as(self) -> str | None:
-        """Return the MD5, by which DVC knows it, of the trace this run ended with; None while it is unfinished."""
+        """Return the MD5 (DVC's name) of the trace this run ended with; None while it is unfinished."""
         done = self.path / "done.json"
         return str(read_json(done)["trace"]) if done.exists() else None
 
@@ -63,7 +68,8 @@ class RunFolder:
 def open_run(stage: str, fingerprint: str, recorded_trace: str | None) -> Iterator[RunFolder]:
     """Yield the run's folder, locked.
 
-    A run that ended with the trace which DVC has recorded is over: running the stage again is a new release, with a new key.
+    A run that ended with the trace which DVC has recorded is over: running the stage again is a new release,
+    with a new key.
     """
     with _lock(stage, fingerprint):
         folder = RunFolder(scratch_folder(stage, fingerprint))
@@ -94,7 +100,10 @@ class Abandoned:
 
 
 def abandoned_runs(stage: str, fingerprint: str, population: str) -> list[Abandoned]:
-    """Return the unfinished runs of ``stage`` on ``population`` with another fingerprint, which no living process holds."""
+    """Return the unfinished runs of ``stage`` on ``population`` with another fingerprint.
+
+    A run that a living process holds is not among them.
+    """
     found = []
     for path in sorted(scratch_folder(stage).iterdir()):
         folder = RunFolder(path)
@@ -122,7 +131,8 @@ def _lock(stage: str, fingerprint: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(
-                f"another process is running stage {stage} on the same inputs: wait for it, or stop it and run again"
+                f"another process is running stage {stage} on the same inputs: wait for it, or stop it "
+                "and run again"
             ) from None
         yield
 

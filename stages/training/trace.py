@@ -23,7 +23,10 @@ def trace_json(
     commit: str,
     versions: dict[str, str],
 ) -> dict[str, Any]:
-    """Return the stored form. ``attempts`` counts how often each step was begun; a replay after a crash draws the same bits."""
+    """Return the stored form.
+
+    ``attempts`` counts how often each step was begun; a replay after a crash draws the same bits.
+    """
     return {
         "version": VERSION,
         "release": release,
@@ -44,7 +47,8 @@ def trace_json(
             for step in range(plan.sampling.steps)
         ],
         "abandoned": [
-            {"fingerprint": run.fingerprint, "plan": run.header["plan"], "steps": run.steps} for run in abandoned
+            {"fingerprint": run.fingerprint, "plan": run.header["plan"], "steps": run.steps}
+            for run in abandoned
         ],
         "adapter": adapter,
         "code": code,

@@ -1,6 +1,7 @@
 """Mechanism 2 of Dual-Priv: apply only part of a noisy update (Wei et al. 2025).
 
-Everything here sees privatised sums only (the type says so), hence post-processing: the accountant is plain DP-SGD's.
+Everything here sees privatised sums only (the type says so), hence post-processing: the accountant is plain
+DP-SGD's.
 
 Shapes: P trainable weights.
 """
@@ -32,8 +33,9 @@ class Update:
 def updated_weights(noisy: NoisySum, blocks: list[slice], section: Update, *, seed: int, step: int) -> Tensor:
     """Return which weights this step updates, shape (P,) of booleans.
 
-    ``block``: score = noisy L2 norm / sqrt(numel), the best ceil(keep x blocks) blocks, a block being one LoRA factor.
-    ``magnitude``: the ``keep`` fraction of largest absolute noisy values. ``random``: as many, from the public ``seed``.
+    ``block``: score = noisy L2 norm / sqrt(numel), the best ceil(keep x blocks) blocks, a block being one
+    LoRA factor. ``magnitude``: the ``keep`` fraction of largest absolute noisy values. ``random``: as many,
+    from the public ``seed``.
 
     Guarantee: a function of the noisy sum and public values alone.
     """

@@ -1,7 +1,7 @@
 """From images and rows to pruned visual tokens and token rows, by the frozen encoder.
 
-Every image goes through the tower alone, so that its features are a function of that image, bit for bit, whatever else is in
-the set.
+Every image goes through the tower alone, so that its features are a function of that image, bit for bit,
+whatever else is in the set.
 """
 
 import io
@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -105,14 +104,17 @@ def encode_rows(
     sources: Sequence[tuple[int, ...]],
     kinds: Sequence[str],
 ) -> list[TokenRow]:
-    """Tokenise rows with the slots that their images kept; units become indices in order of first appearance."""
+    """Tokenise rows with the slots that their images kept; units become indices as they first appear."""
     slots = loaded.family.slots_per_image(loaded.model)
     image_token_id = loaded.model.config.image_token_id
     units: dict[str, int] = {}
     encoded = []
     for row, images in zip(rows, images_of_row, strict=True):
         pruned = prune_slots(
-            tokenise(row, loaded.processor, slots), image_token_id, [sources[image] for image in images], slots
+            tokenise(row, loaded.processor, slots),
+            image_token_id,
+            [sources[image] for image in images],
+            slots,
         )
         unit = units.setdefault(row.unit, len(units))
         encoded.append(TokenRow(*pruned, images=images, unit=unit, kind=kinds.index(row.kind)))
@@ -123,4 +125,3 @@ def pad_token_id(loaded: Loaded) -> int:
     """Return the token that fills short rows; it is masked, so any will do where the tokenizer names none."""
     found = loaded.processor.tokenizer.pad_token_id
     return int(found if found is not None else 0)
-

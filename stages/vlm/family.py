@@ -35,10 +35,13 @@ def family_of(path: Path) -> ModuleType:
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
     except (ValueError, OSError, KeyError) as error:
-        raise ValueError(f"{path}/config.json describes no model that transformers knows: {_brief(error)}") from None
+        raise ValueError(
+            f"{path}/config.json describes no model that transformers knows: {_brief(error)}"
+        ) from None
     if config.model_type not in FAMILIES:
         raise ValueError(
-            f"{path} is a model of type '{config.model_type}', which is not supported; supported: {sorted(FAMILIES)}"
+            f"{path} is a model of type '{config.model_type}', which is not supported; supported: "
+            f"{sorted(FAMILIES)}"
         )
     return FAMILIES[config.model_type]
 
@@ -46,9 +49,9 @@ def family_of(path: Path) -> ModuleType:
 def load(path: Path, *, device: str = "cpu", precision: Precision = "float32") -> Loaded:
     """Load model and processor from files alone: no hub, no remote code, safetensors only."""
     family = family_of(path)
-    disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
+        model: Any = AutoModelForImageTextToText.from_pretrained(
             path,
             dtype=getattr(torch, precision),
             local_files_only=True,
@@ -64,7 +67,9 @@ def load(path: Path, *, device: str = "cpu", precision: Precision = "float32") -
 
 def load_processor(path: Path) -> Any:
     """Load the processor alone."""
-    return AutoProcessor.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    return AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+        path, local_files_only=True, trust_remote_code=False
+    )
 
 
 def _brief(error: BaseException) -> str:

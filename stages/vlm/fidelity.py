@@ -24,6 +24,11 @@ class Fidelity:
     """Mean log-probability of an answer token."""
 
 
+def fidelity_of(pruned: Fidelity, full: Fidelity) -> float:
+    """Return the fraction of the all-token accuracy that pruning keeps; 1 where there was none to lose."""
+    return pruned.accuracy / full.accuracy if full.accuracy > 0 else 1.0
+
+
 @dataclass(frozen=True)
 class PublicSample:
     """Public rows and what the tower saw of their images, before any pruning."""
@@ -35,7 +40,9 @@ class PublicSample:
     micro_batch: int
 
     @classmethod
-    def of(cls, loaded: Loaded, rows: Sequence[Row], layers: tuple[int, ...], micro_batch: int) -> "PublicSample":
+    def of(
+        cls, loaded: Loaded, rows: Sequence[Row], layers: tuple[int, ...], micro_batch: int
+    ) -> "PublicSample":
         """Run the tower on the images of ``rows``, once, and score patches by ``layers``.
 
         Images go through in batches, which is allowed because they are public and nothing of them is kept.

@@ -1,7 +1,7 @@
-"""The LLaVA family: a CLIP-like vision tower, a projector, a language model (transformers' LlavaForConditionalGeneration).
+"""The LLaVA family: vision tower, projector, language model (LlavaForConditionalGeneration).
 
-Shapes: B images, N = T + 1 tower tokens with the class token first (N = T without), T patch tokens, D tower width,
-R rows, L places, A learned places of the row with most.
+Shapes: B images, N = T + 1 tower tokens with the class token first (N = T without), T patch tokens, D tower
+width, R rows, L places, A learned places of the row with most.
 """
 
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
@@ -17,7 +18,7 @@ from stages.records.encoded import IGNORED, Batch
 from stages.vlm.pruning import class_token_scores, similarity_metric
 
 LANGUAGE_MODEL = r".*language_model\..*"
-"""Matches every module of the language model and none of the tower: bare names such as q_proj land on both."""
+"""Matches modules of the language model and none of the tower; bare names such as q_proj match both."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ def require_prunable(model: nn.Module) -> None:
     if _has_class_token(model) != _drops_class_token(model):
         strategy = _base(model).config.vision_feature_select_strategy
         raise ValueError(
-            f"this LLaVA's visual tokens are not its tower's patches (vision_feature_select_strategy '{strategy}'): "
+            "this LLaVA's visual tokens are not its tower's patches (vision_feature_select_strategy "
+            f"'{strategy}'): "
             "tokens.select must be all"
         )
 
@@ -75,16 +77,17 @@ def look(model: nn.Module, pixels_BCHW: Tensor, layers: tuple[int, ...]) -> Seen
 
 
 def learned_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return logits (R, A, vocabulary) and next-token labels (R, A) at the learned places, padded with IGNORED.
+    """Return logits (R, A, vocabulary) and next-token labels (R, A, padded by IGNORED) at learned places.
 
-    The attention mask is always explicit: without it transformers takes every jump in ``position_ids`` for the border of a
-    packed sequence and cuts attention there.
+    The attention mask is always explicit: without it transformers takes every jump in ``position_ids`` for
+    the border of a packed sequence and cuts attention there.
     """
     base = _base(model)
     inputs: dict[str, Any] = {}
     if batch.features:
         projected = base.model.multi_modal_projector(torch.stack(batch.features).to(base.dtype))
-        inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=list(projected))}
+        per_image: Any = list(projected)  # LLaVA takes one tensor an image; the type says one tensor
+        inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=per_image)}
     hidden_RLD = base.model(
         input_ids=batch.input_ids_RL,
         attention_mask=batch.attention_mask_RL,
@@ -104,7 +107,9 @@ def row_losses(model: nn.Module, batch: Batch) -> Tensor:
     """
     logits_RAV, labels_RA = learned_logits(model, batch)
     loss_RA = nn.functional.cross_entropy(
-        logits_RAV.transpose(1, 2).float() if logits_RAV.dtype != torch.float64 else logits_RAV.transpose(1, 2),
+        logits_RAV.transpose(1, 2).float()
+        if logits_RAV.dtype != torch.float64
+        else logits_RAV.transpose(1, 2),
         labels_RA,
         ignore_index=IGNORED,
         reduction="none",
@@ -134,11 +139,13 @@ def _scores(attention_BHNN: Tensor, class_token: bool) -> Tensor:
 
 def _base(model: nn.Module) -> Any:
     """Return the LLaVA under a possible PEFT wrapper."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def _has_class_token(model: nn.Module) -> bool:
-    return any(name.endswith("class_embedding") for name, _ in _base(model).model.vision_tower.named_parameters())
+    return any(
+        name.endswith("class_embedding") for name, _ in _base(model).model.vision_tower.named_parameters()
+    )
 
 
 def _drops_class_token(model: nn.Module) -> bool:
@@ -166,7 +173,9 @@ def _keep_keys(tower: nn.Module, layers: tuple[int, ...], keys: dict[int, Tensor
     named = dict(tower.named_modules())
     prefix = next((name for name in named if name.endswith("encoder.layers")), None)
     if prefix is None:
-        raise ValueError(f"vision tower {type(tower).__name__} has no encoder layers to score: tokens.select must be all")
+        raise ValueError(
+            f"vision tower {type(tower).__name__} has no encoder layers to score: tokens.select must be all"
+        )
     handles = [
         named[f"{prefix}.{layer}.self_attn.k_proj"].register_forward_hook(keep(layer)) for layer in layers
     ]

@@ -27,7 +27,8 @@ class Model:
         """Refuse a hub id without a fixed revision."""
         if self.hub is not None and not re.fullmatch(r"[0-9a-f]{40}", self.revision or ""):
             raise ValueError(
-                f"model.revision must be the 40-hex commit of '{self.hub}', got {self.revision!r}: a branch name may change"
+                f"model.revision must be the 40-hex commit of '{self.hub}', got {self.revision!r}: a "
+                "branch name may change"
             )
 
 
@@ -36,13 +37,17 @@ def bring(model: Model, directory: Path) -> None:
     if model.hub is not None:
         from huggingface_hub import snapshot_download
 
-        snapshot_download(model.hub, revision=model.revision, local_dir=directory, allow_patterns=list(WANTED))
+        snapshot_download(
+            model.hub, revision=model.revision, local_dir=directory, allow_patterns=list(WANTED)
+        )
         shutil.rmtree(directory / ".cache", ignore_errors=True)
         return
     if not model.path.is_dir():
         raise ValueError(f"model.path {model.path} is not a directory: name a Hugging Face model directory")
     files = sorted({file for pattern in WANTED for file in model.path.glob(pattern)})
     if not any(file.suffix == ".safetensors" for file in files):
-        raise ValueError(f"model.path {model.path} holds no .safetensors weights: save it again with save_pretrained")
+        raise ValueError(
+            f"model.path {model.path} holds no .safetensors weights: save it again with save_pretrained"
+        )
     for file in files:
         shutil.copyfile(file, directory / file.name)

@@ -1,7 +1,7 @@
 """Turn a row into tokens, with image slots for the kept visual tokens only.
 
-The unpruned sequence is what the model's own processor would write; a pruned one drops image slots and keeps, for every token
-that stays, the position it had there.
+The unpruned sequence is what the model's own processor would write; a pruned one drops image slots and
+keeps, for every token that stays, the position it had there.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from stages.records.row import IMAGE, Message, Row
 
 
 class TokenSequence(NamedTuple):
-    """A token sequence: ids, the label *at* each place, and each token's position in the unpruned sequence."""
+    """Token ids, the label *at* each place, and each token's position in the unpruned sequence."""
 
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
@@ -42,7 +42,9 @@ def tokenise_prompt(messages: Sequence[Message], processor: Any, slots_per_image
     return TokenSequence(ids, (IGNORED,) * len(ids), tuple(range(len(ids))))
 
 
-def prune_slots(tokens: TokenSequence, image_token_id: int, sources: Sequence[Sequence[int]], slots_per_image: int) -> TokenSequence:
+def prune_slots(
+    tokens: TokenSequence, image_token_id: int, sources: Sequence[Sequence[int]], slots_per_image: int
+) -> TokenSequence:
     """Drop image slots: image n keeps as many as ``sources[n]`` names, at the positions of those patches.
 
     ``sources[n]`` holds patch indices in 0 .. slots_per_image - 1, in slot order.
@@ -81,7 +83,8 @@ def _render(
             upto = _expand(_template(messages[: index + 1], processor, False), processor, slots_per_image)
             if not (upto.startswith(before) and text.startswith(upto)):
                 raise ValueError(
-                    "the model's chat template rewrites earlier turns, so the answer cannot be told from the question"
+                    "the model's chat template rewrites earlier turns, so the answer cannot be told from "
+                    "the question"
                 )
             learned.append((len(before), len(upto)))
     return text, learned

@@ -36,11 +36,15 @@ def one_unit_gradient(learner: Learner, unit_rows) -> Tensor:
 
 @pytest.mark.parametrize("rule", [ALL, PRUNED], ids=["all tokens", "pruned"])
 @pytest.mark.parametrize(
-    "shape", [(1, 1, 1), (4, 1, 1), (3, 3, 1), (3, 2, 2), (2, 1, 4)], ids=lambda shape: "units {} rows {} images {}".format(*shape)
+    "shape",
+    [(1, 1, 1), (4, 1, 1), (3, 3, 1), (3, 2, 2), (2, 1, 4)],
+    ids=lambda shape: "units {} rows {} images {}".format(*shape),
 )
 def test_unit_gradients_equal_one_unit_at_a_time_autograd(tiny_llava, rule, shape):
     units, rows_per_unit, images_per_row = shape
-    learner = make_learner(tiny_llava, rule, units=units, rows_per_unit=rows_per_unit, images_per_row=images_per_row)
+    learner = make_learner(
+        tiny_llava, rule, units=units, rows_per_unit=rows_per_unit, images_per_row=images_per_row
+    )
     by_unit = learner.encoded.rows_by_unit()
     grads_RP = row_gradients(learner.trainable, lambda: learner.losses(range(len(learner.encoded.rows))))
     unit_of_row = torch.tensor([row.unit for row in learner.encoded.rows])
@@ -63,12 +67,14 @@ def test_the_clipped_sum_equals_the_slow_reference_however_the_batch_is_cut(tiny
 
 
 def test_clipping_each_row_instead_of_each_unit_is_noticed(tiny_llava):
-    """Negative control: rows clipped one by one and added let a unit of three rows move the sum by more than clip."""
+    """Negative control: rows clipped one by one let a unit of three rows move the sum by more than clip."""
     learner = make_learner(tiny_llava, PRUNED, units=1, rows_per_unit=3)
     grads_RP = row_gradients(learner.trainable, lambda: learner.losses(range(3)))
     clip = 1e-3 * float(grads_RP.norm(dim=1).min())
     assert float(clip_sum(grads_RP, clip).sum_P.norm()) > 1.05 * clip
-    assert float(clipped_gradient_sum(learner, learner.encoded.rows_by_unit(), clip).sum_P.norm()) <= clip * (1 + 1e-9)
+    assert float(clipped_gradient_sum(learner, learner.encoded.rows_by_unit(), clip).sum_P.norm()) <= clip * (
+        1 + 1e-9
+    )
 
 
 def test_the_plain_sum_is_the_sum_of_unit_means(tiny_llava):

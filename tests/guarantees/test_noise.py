@@ -13,7 +13,9 @@ KEY = RunKey(bytes(range(32)))
 SAMPLES = 200_000
 
 
-def noise(step: int = 0, *, key: RunKey = KEY, fingerprint: str = "a", clip: float = 2.0, sigma: float = 1.5) -> np.ndarray:
+def noise(
+    step: int = 0, *, key: RunKey = KEY, fingerprint: str = "a", clip: float = 2.0, sigma: float = 1.5
+) -> np.ndarray:
     zeros = ClippedSum(torch.zeros(SAMPLES, dtype=torch.float64), clip)
     return add_noise(zeros, sigma, Streams(key, fingerprint, "finetune").at("noise", step)).sum_P.numpy()
 

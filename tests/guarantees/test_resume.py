@@ -1,4 +1,4 @@
-"""A run killed at any moment and resumed ends with the bits of one that was never killed; its key is found nowhere."""
+"""A run killed and resumed ends with the bits of one that was not; its key is found nowhere."""
 
 import base64
 import json
@@ -49,7 +49,7 @@ def start(checkout: Path) -> subprocess.Popen:
 
 
 def kill_at(checkout: Path, moment: int, delay: float) -> None:
-    """Start finetune and send SIGKILL to the whole group ``delay`` seconds after it has begun step ``moment``."""
+    """Start finetune and SIGKILL its group ``delay`` seconds after it has begun step ``moment``."""
     process = start(checkout)
     while process.poll() is None and steps_begun(checkout) < moment:
         time.sleep(0.002)
@@ -125,7 +125,7 @@ def spellings(key: bytes) -> dict[str, bytes]:
 
 
 def contents(path: Path):
-    """Yield a file as it is, unpacked where it is compressed (Git objects, gzip), and the cells of a SQLite database."""
+    """Yield a file as it is, uncompressed (Git objects, gzip), and the cells of a SQLite database."""
     content = path.read_bytes()
     yield content
     for bits in (zlib.MAX_WBITS, zlib.MAX_WBITS | 16):
@@ -135,7 +135,9 @@ def contents(path: Path):
             pass
     if content.startswith(b"SQLite format 3"):
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
-            for (table,) in database.execute("select name from sqlite_master where type = 'table'").fetchall():
+            for (table,) in database.execute(
+                "select name from sqlite_master where type = 'table'"
+            ).fetchall():
                 for row in database.execute(f'select * from "{table}"'):
                     for cell in row:
                         yield cell if isinstance(cell, bytes) else str(cell).encode()
@@ -162,7 +164,18 @@ def test_the_run_key_is_found_nowhere_and_a_planted_one_is(built_checkout):
     key = (folder / "run.key").read_bytes()
     dvc(checkout, "repro")
     run(checkout, "git", "add", "--all")
-    run(checkout, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", "evidence")
+    run(
+        checkout,
+        "git",
+        "-c",
+        "user.name=t",
+        "-c",
+        "user.email=t@t",
+        "commit",
+        "--quiet",
+        "--message",
+        "evidence",
+    )
     assert not folder.exists(), "destroyed once the output was recorded"
     assert found_in(checkout, key) == []
     for name, text in spellings(key).items():

@@ -31,7 +31,9 @@ def test_one_unit_moves_the_sum_by_at_most_clip(row, units, clip):
 @settings(deadline=None, max_examples=100)
 @given(
     data=st.lists(
-        st.lists(st.floats(width=32, allow_nan=True, allow_infinity=True), min_size=3, max_size=3), min_size=1, max_size=6
+        st.lists(st.floats(width=32, allow_nan=True, allow_infinity=True), min_size=3, max_size=3),
+        min_size=1,
+        max_size=6,
     ),
     clip=st.floats(0.01, 100),
 )
@@ -49,7 +51,7 @@ def test_a_unit_of_many_rows_counts_once():
 
 
 def test_dividing_by_the_true_batch_size_would_be_noticed():
-    """Negative control: the mean over the actual batch moves by more than clip / expected batch when a unit leaves."""
+    """Negative control: the mean over the actual batch moves by more than clip / expected batch."""
     rows = torch.eye(2)[[0]].repeat(4, 1)
     moved = clip_sum(rows, 1.0).sum_P / 4 - clip_sum(rows[1:] * -1, 1.0).sum_P / 3
     assert float(moved.norm()) > 1 / 4

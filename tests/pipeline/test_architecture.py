@@ -89,7 +89,7 @@ def test_the_orchestrator_imports_no_machine_learning() -> None:
     assert importers("torch", "transformers", "peft", "numpy", under="pipeline") == set()
 
 
-PURE = ("stages.privacy", "stages.core.schema", "stages.core.files.canonical_json")
+PURE = ("stages.privacy", "stages.core.schema", "stages.core.canonical")
 IMPURE = (
     "transformers",
     "peft",

@@ -42,7 +42,10 @@ def test_rdp_is_not_applied_where_it_does_not_apply():
 
 def test_events_survive_json():
     gaussian = dp_accounting.GaussianDpEvent(1.25)
-    for event in (step_event(0.1, 1.5, 7), dp_accounting.ComposedDpEvent([gaussian, dp_accounting.NoOpDpEvent()])):
+    for event in (
+        step_event(0.1, 1.5, 7),
+        dp_accounting.ComposedDpEvent([gaussian, dp_accounting.NoOpDpEvent()]),
+    ):
         assert event_from_json(event_to_json(event)) == event
 
 
@@ -67,7 +70,9 @@ def test_an_unknown_or_mistyped_event_is_refused(value):
         event_from_json(value)
 
 
-@pytest.mark.parametrize(("epsilon", "delta"), [(0.0, 1e-5), (-1.0, 1e-5), (float("inf"), 1e-5), (1.0, 0.0), (1.0, 1.0)])
+@pytest.mark.parametrize(
+    ("epsilon", "delta"), [(0.0, 1e-5), (-1.0, 1e-5), (float("inf"), 1e-5), (1.0, 0.0), (1.0, 1.0)]
+)
 def test_a_target_that_promises_nothing_is_refused(epsilon, delta):
     with pytest.raises(ValueError, match="privacy.target"):
         Target(relation="add_or_remove_one", epsilon=epsilon, delta=delta)

@@ -65,7 +65,10 @@ def test_silly_plans_are_warned_about():
     assert any("expected_batch" in text for text in warnings_of(diluted, weights=100))
 
 
-@pytest.mark.parametrize(("steps", "rate", "batch"), [(0, 0.1, 1.0), (1, 0.0, 1.0), (1, 1.1, 1.0), (1, 0.1, 0.0), (1, 0.1, float("inf"))])
+@pytest.mark.parametrize(
+    ("steps", "rate", "batch"),
+    [(0, 0.1, 1.0), (1, 0.0, 1.0), (1, 1.1, 1.0), (1, 0.1, 0.0), (1, 0.1, float("inf"))],
+)
 def test_sampling_that_describes_nothing_is_refused(steps, rate, batch):
     with pytest.raises(ValueError, match="sampling"):
         Sampling(steps=steps, rate=rate, expected_batch=batch)

@@ -7,7 +7,9 @@ from stages.training.optimizer import Optim, OptimizerState, update
 
 
 def section(kind: str, **changes) -> Optim:
-    return Optim(**{"kind": kind, "learning_rate": 0.1, "beta1": 0.9, "beta2": 0.99, "schedule": "constant", **changes})
+    return Optim(
+        **{"kind": kind, "learning_rate": 0.1, "beta1": 0.9, "beta2": 0.99, "schedule": "constant", **changes}
+    )
 
 
 @pytest.mark.parametrize("kind", ["adam", "sgd"])
@@ -16,7 +18,9 @@ def test_it_equals_torch_when_every_weight_is_updated(kind):
     weights = torch.randn(7, generator=generator)
     reference = torch.nn.Parameter(weights.clone())
     optimizer = (
-        torch.optim.Adam([reference], lr=0.1, betas=(0.9, 0.99)) if kind == "adam" else torch.optim.SGD([reference], lr=0.1, momentum=0.9)
+        torch.optim.Adam([reference], lr=0.1, betas=(0.9, 0.99))
+        if kind == "adam"
+        else torch.optim.SGD([reference], lr=0.1, momentum=0.9)
     )
     state = OptimizerState.zeros(weights)
     for _ in range(5):

@@ -1,4 +1,4 @@
-"""Rows as the language model reads them: the processor's own tokens, pruned slots, explicit positions and masks."""
+"""Rows as the language model reads them: tokens, pruned slots, explicit positions and masks."""
 
 import dataclasses
 import io
@@ -23,7 +23,11 @@ def loaded(tiny_llava):
 def test_unpruned_tokens_are_those_of_the_models_own_processor(loaded):
     for row in rows(3, rows_per_unit=2, images_per_row=2):
         pictures = [Image.open(io.BytesIO(image)) for image in row.images]
-        content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": row.messages[0].content.replace("<image>", "")}]
+        content = [
+            {"type": "image"},
+            {"type": "image"},
+            {"type": "text", "text": row.messages[0].content.replace("<image>", "")},
+        ]
         answer = [{"type": "text", "text": row.messages[1].content}]
         messages = [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]
         text = loaded.processor.apply_chat_template(messages, tokenize=False)
@@ -44,7 +48,12 @@ def test_every_assistant_turn_is_learned(loaded):
     more = (*row.messages, Message("user", "odd or even ?"), Message("assistant", "even"))
     tokens = tokenise(dataclasses.replace(row, messages=more), loaded.processor, 64)
     learned = [label for label in tokens.labels if label != IGNORED]
-    assert loaded.processor.tokenizer.decode(learned).split() == [row.messages[1].content, "</s>", "even", "</s>"]
+    assert loaded.processor.tokenizer.decode(learned).split() == [
+        row.messages[1].content,
+        "</s>",
+        "even",
+        "</s>",
+    ]
 
 
 def test_keeping_all_tokens_equals_the_plain_forward_with_pixels(loaded):
@@ -54,7 +63,9 @@ def test_keeping_all_tokens_equals_the_plain_forward_with_pixels(loaded):
         [Image.open(io.BytesIO(row.images[0])) for row in given], return_tensors="pt"
     )["pixel_values"].double()
     with torch.no_grad():
-        plain = loaded.model(input_ids=batch.input_ids_RL, attention_mask=batch.attention_mask_RL, pixel_values=pixels).logits
+        plain = loaded.model(
+            input_ids=batch.input_ids_RL, attention_mask=batch.attention_mask_RL, pixel_values=pixels
+        ).logits
         ours, labels = loaded.family.learned_logits(loaded.model, batch)
     for row in range(3):
         places = (batch.next_labels_RL[row] != IGNORED).nonzero()[:, 0]
@@ -66,13 +77,15 @@ def test_row_losses_are_per_row_and_do_not_depend_on_neighbours(loaded):
     encoded = encode(loaded, rows(4, rows_per_unit=2), PRUNED)
     with torch.no_grad():
         together = loaded.family.row_losses(loaded.model, collate(encoded, range(8)))
-        alone = torch.cat([loaded.family.row_losses(loaded.model, collate(encoded, [row])) for row in range(8)])
+        alone = torch.cat(
+            [loaded.family.row_losses(loaded.model, collate(encoded, [row])) for row in range(8)]
+        )
     assert torch.allclose(together, alone, rtol=1e-10)
 
 
 @pytest.mark.parametrize("rule", [ALL, PRUNED], ids=["all tokens", "pruned"])
 def test_the_answer_moves_when_a_kept_visual_token_moves(loaded, rule):
-    """Fails when positions with gaps go without an attention mask: transformers then cuts attention at every gap."""
+    """Fails without an attention mask: transformers then cuts attention at every gap of positions."""
     encoded = encode(loaded, rows(1), rule)
     for slot in (0, encoded.features_ISD.shape[1] - 1):
         moved = encoded.features_ISD.clone()
@@ -106,7 +119,11 @@ def test_without_the_mask_the_trap_is_real(loaded):
             ).last_hidden_state[:, -2:]
 
     cut = (answer(moved, None) - answer(encoded.features_ISD, None)).abs().max()
-    seen = (answer(moved, batch.attention_mask_RL) - answer(encoded.features_ISD, batch.attention_mask_RL)).abs().max()
+    seen = (
+        (answer(moved, batch.attention_mask_RL) - answer(encoded.features_ISD, batch.attention_mask_RL))
+        .abs()
+        .max()
+    )
     assert float(cut) == 0.0 < float(seen)
 
 
@@ -116,14 +133,22 @@ def test_pruned_slots_match_features_and_keep_their_patches_positions(loaded):
     image_token = loaded.model.config.image_token_id
     pruned = prune_slots(tokens, image_token, [(3, 9, 5), (0, 63)], 64)
     start = tokens.input_ids.index(image_token)
-    kept = [position for token, position in zip(pruned.input_ids, pruned.position_ids, strict=True) if token == image_token]
+    kept = [
+        position
+        for token, position in zip(pruned.input_ids, pruned.position_ids, strict=True)
+        if token == image_token
+    ]
     assert kept == [start + 3, start + 9, start + 5, start + 64, start + 127]
     assert pruned.position_ids[-1] == tokens.position_ids[-1]
-    assert [label for label in pruned.labels if label != IGNORED] == [label for label in tokens.labels if label != IGNORED]
+    assert [label for label in pruned.labels if label != IGNORED] == [
+        label for label in tokens.labels if label != IGNORED
+    ]
 
 
 def test_a_text_only_row_keeps_every_token(loaded):
-    row = dataclasses.replace(rows(1)[0], images=(), messages=(Message("user", "odd or even ?"), Message("assistant", "odd")))
+    row = dataclasses.replace(
+        rows(1)[0], images=(), messages=(Message("user", "odd or even ?"), Message("assistant", "odd"))
+    )
     tokens = tokenise(row, loaded.processor, 64)
     assert prune_slots(tokens, loaded.model.config.image_token_id, [], 64) == tokens
 

@@ -62,4 +62,10 @@ def test_the_score_is_the_attention_of_the_class_token_averaged_over_heads():
 @pytest.mark.parametrize(("dominant", "contextual"), [(0, 1), (5, -1), (5, 2)])
 def test_a_budget_that_cannot_be_kept_is_refused(dominant, contextual):
     with pytest.raises(ValueError, match="at most 6 together"):
-        dominant_contextual(torch.randn(1, 6, 2), torch.rand(1, 6), torch.rand(1, 6, 2), dominant=dominant, contextual=contextual)
+        dominant_contextual(
+            torch.randn(1, 6, 2),
+            torch.rand(1, 6),
+            torch.rand(1, 6, 2),
+            dominant=dominant,
+            contextual=contextual,
+        )

@@ -1,0 +1,93 @@
+"""A finished run in a folder, small and consistent, made by the functions that make real evidence."""
+
+import hashlib
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from stages.core.files import canonical_json, read_json, sha256, write_json
+from stages.core.params import read_params
+from stages.evaluation.accuracy import Accuracy
+from stages.privacy.accounting import Target
+from stages.privacy.charges import charges_json
+from stages.privacy.plan import Plan, plan_for
+from stages.privacy.population import Population
+from stages.privacy.sampling import Sampling
+from stages.privacy.statement import statement_json
+from stages.trainable.lora import Trainable, attach, save_adapter
+from stages.training.trace import trace_json
+from stages.vlm.family import load
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+POPULATION = Population(name="toy", public=True, max_units=100, unit="image")
+TARGET = Target(relation="add_or_remove_one", epsilon=8.0, delta=1e-4)
+SAMPLING = Sampling(steps=4, rate=0.1, expected_batch=10.0)
+
+
+def write_run(
+    root: Path, backbone: Path, kind: Any = "gradient", kinds: tuple[str, ...] = ("digit",)
+) -> Plan:
+    """Write params.yaml, evidence, backbone and adapter of a run of random weights below ``root``."""
+    (root / "models").mkdir(parents=True)
+    shutil.copytree(backbone, root / "models/backbone")
+    shutil.copy(REPOSITORY / "params.yaml", root)
+    plan = plan_for(kind, TARGET, POPULATION, SAMPLING, clip=1.0, rows_per_unit=1)
+    write_json(root / "data/plan.json", plan.to_json())
+    _write_choices(root)
+    write_adapter(root)
+    write_accounts(root, plan)
+    accuracy = {name: Accuracy(30, 40).to_json() for name in (*kinds, "all")}
+    metrics = {"release": "exact counts", "visual_tokens": 9, "zero_shot": accuracy, "tuned": accuracy}
+    write_json(root / "data/evaluate/metrics.json", {"version": 1, **metrics})
+    return plan
+
+
+def write_adapter(root: Path) -> None:
+    """Attach fresh adapters to the backbone and give factor B values too, so that they change answers."""
+    loaded = load(root / "models/backbone")
+    section = read_params(root / "params.yaml")["trainable"]
+    trainable = Trainable(**{**section, "targets": tuple(section["targets"])})
+    model = attach(loaded.model, trainable, loaded.family.LANGUAGE_MODEL, seed=1)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            weight.data.normal_(0, 0.3)
+    (root / "models/adapter").mkdir()
+    save_adapter(model, root / "models/adapter", base="models/pretrained", revision=None)
+
+
+def write_accounts(root: Path, plan: Plan) -> None:
+    """Write trace, charges and statement as finetune and account write them."""
+    trace = trace_json(
+        plan,
+        release="r" * 32,
+        fingerprint="f" * 32,
+        plan_digest=hashlib.sha256(canonical_json(plan.to_json())).hexdigest(),
+        attempts=Counter(range(plan.sampling.steps)),
+        abandoned=[],
+        adapter={file.name: sha256(file) for file in sorted((root / "models/adapter").iterdir())},
+        code="c" * 64,
+        commit="unknown",
+        versions={"torch": "0"},
+    )
+    write_json(root / "data/finetune/trace.json", trace)
+    charges = charges_json(plan, trace, public_choices={}, heldout_release="public")
+    write_json(root / "data/account/charges.json", charges)
+    files = ("data/plan.json", "data/finetune/trace.json", "data/account/charges.json")
+    statement = statement_json(plan, charges, {file: sha256(root / file) for file in files})
+    write_json(root / "data/account/statement.json", statement)
+
+
+def change(path: Path, **values: Any) -> None:
+    """Replace top-level values of a JSON file."""
+    write_json(path, {**read_json(path), **values})
+
+
+def _write_choices(root: Path) -> None:
+    layers = [{"layer": n, "log_likelihood": -2.0 + n / 4, "accuracy": 0.5, "kept": 9} for n in range(3)]
+    write_json(root / "data/profile/profile.json", {"version": 1, "layers": layers, "chosen": 2})
+    budget = {"layer": 2, "dominant": 6, "contextual": 3}
+    found = {"kept": 9, "accuracy": 0.5, "fidelity": 0.98, "log_likelihood": -2.0, **budget}
+    whole = {"kept": 64, "accuracy": 0.51, "log_likelihood": -1.9}
+    calibration = {"version": 1, "all": whole, "candidates": [found], "chosen": budget}
+    write_json(root / "data/calibrate/calibration.json", calibration)

@@ -1,0 +1,53 @@
+"""The model card is Markdown that means what it says."""
+
+import re
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from stages.reporting.card import front_matter, load_code, plain
+from stages.reporting.evidence import Choices
+from stages.trainable.lora import Trainable
+from stages.training.optimizer import Optim
+from stages.training.update_pruning import Update
+from stages.vlm.encoder import TokenSelection
+from stages.vlm.source import Model
+
+
+def choices(hub: str | None = None, revision: str | None = None) -> Choices:
+    return Choices(
+        trainable=Trainable(kind="lora", rank=4, alpha=8.0, targets=("q_proj",)),
+        update=Update(prune="block", keep=0.8),
+        tokens=TokenSelection(select="all"),
+        optim=Optim(kind="adam", learning_rate=0.1, beta1=0.9, beta2=0.9, schedule="constant"),
+        model=Model(path=Path("models/pretrained"), hub=hub, revision=revision, precision="float32"),
+    )
+
+
+@pytest.mark.parametrize("hub", [None, "llava-hf/llava-1.5-7b-hf", "a: [b]\n---\nx: !!python/object 1"])
+def test_the_front_matter_is_yaml_whatever_the_names(hub: str | None) -> None:
+
+    given = choices(hub, "a" * 40)
+    text = front_matter(given)
+    assert text.startswith("---\n") and text.endswith("\n---\n")
+    found = YAML(typ="safe", pure=True).load(text.removeprefix("---\n").removesuffix("---\n"))
+    assert found["base_model"] == (hub or "models/pretrained")
+    assert found["library_name"] == "peft"
+    assert "differential-privacy" in found["tags"]
+
+
+@pytest.mark.parametrize(
+    "text", ["<script>x</script>", "a | b", "**bold** _it_ `code`", "![x](http://y)", "a\n\n# b"]
+)
+def test_a_value_cannot_write_markdown(text: str) -> None:
+    escaped = plain(text)
+    assert "\n" not in escaped
+    assert not re.search(r"(?<!\\)[<>|*`\[\]#]", escaped)
+    assert re.sub(r"\\(.)", r"\1", escaped) == " ".join(text.split())
+
+
+def test_a_hub_model_is_loaded_at_its_revision() -> None:
+    code = load_code(choices("org/name", "a" * 40))
+    assert f"'org/name', revision='{'a' * 40}'" in code
+    compile(code, "card", "exec")

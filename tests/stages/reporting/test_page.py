@@ -1,0 +1,135 @@
+"""The page says the statement word for word, loads nothing, and escapes everything."""
+
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.core.files import read_json
+from stages.report import Report
+from stages.reporting.evidence import Evidence, read_evidence
+from stages.reporting.page import render_page
+from tests.stages.reporting.finished_run import change, write_accounts, write_run
+from tests.stages.reporting.test_card import choices
+
+HOSTILE = '<script>alert("1")</script>'
+LOADS = {"src", "href", "xlink:href", "srcset", "data", "action", "poster", "background"}
+
+
+class Page(HTMLParser):
+    """The tags, the attributes and the text of a page, as a browser reads them."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def checkout(tiny_llava: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("run") / "checkout"
+    write_run(root, tiny_llava, kinds=("digit", HOSTILE))
+    return root
+
+
+def evidence_in(root: Path) -> Evidence:
+    names = ("plan", "trace", "charges", "statement", "metrics", "importance", "calibration", "adapter")
+    paths: dict[str, Any] = {port.name: root / port.path for port in Report.ports() if port.path}
+    return read_evidence(**{name: paths[name] for name in names})
+
+
+@pytest.fixture(scope="module")
+def evidence(checkout: Path) -> Evidence:
+    return evidence_in(checkout)
+
+
+@pytest.fixture(scope="module")
+def page(evidence: Evidence) -> str:
+    return render_page(evidence, choices())
+
+
+def test_the_first_paragraph_of_substance_is_the_statements_sentence(page: str, checkout: Path) -> None:
+    sentence = read_json(checkout / "data/account/statement.json")["sentence"]
+    text = [part.strip() for part in Page(page).text]
+    assert sentence in text, "word for word"
+    assert text.index(sentence) < text.index("Utility on held-out records")
+    assert 'role="alert"' not in page
+
+
+def test_nothing_is_loaded_and_nothing_runs(page: str) -> None:
+    parsed = Page(page)
+    assert not {"script", "link", "img", "iframe", "object", "embed", "base"} & set(parsed.tags)
+    assert not [(name, value) for name, value in parsed.attributes if name in LOADS]
+    assert not [name for name, _ in parsed.attributes if name.startswith("on")]
+    assert "@import" not in page and "url(" not in page
+    policy = dict(parsed.attributes)["content"]
+    assert policy is not None
+    assert parsed.tags.count("svg") == 6
+
+
+def test_a_hostile_kind_is_text_everywhere(page: str) -> None:
+    parsed = Page(page)
+    assert HOSTILE in parsed.text, "in the table"
+    assert parsed.text.count(HOSTILE) >= 2, "and in the figure"
+    assert "<script" not in page.lower()
+
+
+def test_hostile_evidence_is_text_too(evidence: Evidence) -> None:
+    plan = replace(evidence.plan, population=replace(evidence.plan.population, name=HOSTILE))
+    statement = {**evidence.statement, "population": HOSTILE, "sentence": HOSTILE, "limits": [HOSTILE]}
+    trace = {**evidence.trace, "commit": HOSTILE, "versions": {HOSTILE: HOSTILE}}
+    metrics = {**evidence.metrics, "release": HOSTILE}
+    page = render_page(
+        replace(evidence, plan=plan, statement=statement, trace=trace, metrics=metrics), choices()
+    )
+    assert "<script" not in page.lower()
+
+
+def test_equal_evidence_gives_equal_bytes(evidence: Evidence, page: str) -> None:
+    assert render_page(evidence, choices()) == page
+
+
+def test_the_known_arithmetic_is_on_the_page(page: str) -> None:
+    plain = page.replace("\N{NO-BREAK SPACE}", " ").replace("&nbsp;", " ")
+    assert "99.6 % of the noise energy" in " ".join(plain.split())
+    assert "50 % keeps 92.9 %" in plain
+
+
+def test_a_run_without_noise_says_so_in_red(tiny_llava: Path, tmp_path: Path) -> None:
+    write_run(tmp_path / "run", tiny_llava, kind="nonprivate")
+    page = render_page(evidence_in(tmp_path / "run"), choices())
+    alert = page.index('role="alert"')
+    assert "No privacy" in page[alert : alert + 200]
+    assert alert < page.index('id="statement"')
+    assert "no bound" in page and Page(page).tags.count("svg") == 5, "no curve of epsilon"
+
+
+def test_a_total_over_the_target_says_so_in_red(evidence: Evidence) -> None:
+    statement = {**evidence.statement, "epsilon": 9.5, "within_target": False}
+    page = render_page(replace(evidence, statement=statement), choices())
+    alert = page.index('role="alert"')
+    assert "epsilon 9.500, is over the target of 8" in page[alert : alert + 200]
+
+
+def test_evidence_of_another_run_is_refused(tiny_llava: Path, tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    plan = write_run(root, tiny_llava)
+    change(root / "data/finetune/trace.json", commit="another")
+    with pytest.raises(ValueError, match=r"trace\.json is not the file that .*statement\.json commits to"):
+        evidence_in(root)
+    write_accounts(root, plan)
+    evidence_in(root)
+    change(root / "models/adapter/adapter_config.json", r=5)
+    with pytest.raises(ValueError, match=r"adapter_config\.json is not the file that .*trace\.json names"):
+        evidence_in(root)
