@@ -25,11 +25,12 @@ def chance_of_right_choice(signal_to_noise: float, block: int, steps: int) -> fl
     ``signal_to_noise`` is root mean square per weight. The ratio of the two energies follows a non-central F
     distribution.
 
-    >>> chance_of_right_choice(0.0, 100, 1)
+    >>> round(chance_of_right_choice(0.0, 100, 1), 9)
     0.5
     """
     freedom = block * steps
-    return float(ncf.sf(1.0, freedom, freedom, freedom * signal_to_noise**2))
+    # scipy 1.17's ncf.sf gives -0.5 where there is no signal; its cdf is right.
+    return 1.0 - float(ncf.cdf(1.0, freedom, freedom, freedom * signal_to_noise**2))
 
 
 def largest_signal_to_noise(plan: Plan, weights: int) -> float | None:

@@ -59,7 +59,7 @@ def accuracy(metrics: Mapping[str, Any]) -> Markup:
     point = data.mark_point(filled=True, size=70, opacity=1).encode(
         x=alt.X("accuracy:Q", scale=whole), **shared
     )
-    return svg(interval + point, width=640, height=50 * len(ordered_kinds(metrics)) + 10)
+    return svg(interval + point, width=430, height=50 * len(ordered_kinds(metrics)) + 10)
 
 
 def epsilon(curve: Sequence[Mapping[str, float]], target: float) -> Markup:

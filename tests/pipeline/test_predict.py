@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from models import picture
 from PIL import Image
 
+from models import picture
 from pipeline.predict import predict_command, read_picture
 from stages.core.files import write_json
 from tests.pipeline.conftest import REPOSITORY

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import picture
 from ruamel.yaml import YAML
 
+from models import picture
 from pipeline.graph import stage_classes
 from stages.report import Report
 from stages.trainable.lora import load_adapter

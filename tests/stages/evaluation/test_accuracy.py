@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import ALL, encode, rows
 from scipy.stats import binomtest
 
+from models import ALL, encode, rows
 from stages.evaluation.accuracy import Accuracy, accuracy_by_kind, wilson_interval
 from stages.records.encoded import collate
 from stages.vlm.family import load

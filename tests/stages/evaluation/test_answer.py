@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from models import ALL, PRUNED, encode, load_float64, picture, rows
 from PIL import Image
 
+from models import ALL, PRUNED, encode, load_float64, picture, rows
 from stages.evaluation.answer import MAX_NEW_TOKENS, answer, end_marks, greedy_tokens, prompt_of
 from stages.records.encoded import IGNORED, collate
 from stages.records.row import IMAGE, Row

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections import Counter
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ def write_run(
 ) -> Plan:
     """Write params.yaml, evidence, backbone and adapter of a run of random weights below ``root``."""
     (root / "models").mkdir(parents=True)
-    shutil.copytree(backbone, root / "models/backbone")
+    for name in ("models/backbone", "models/pretrained"):
+        shutil.copytree(backbone, root / name)
     shutil.copy(REPOSITORY / "params.yaml", root)
     plan = plan_for(kind, TARGET, POPULATION, SAMPLING, clip=1.0, rows_per_unit=1)
     write_json(root / "data/plan.json", plan.to_json())
@@ -53,7 +55,8 @@ def write_adapter(root: Path) -> None:
         if "lora_B" in name:
             weight.data.normal_(0, 0.3)
     (root / "models/adapter").mkdir()
-    save_adapter(model, root / "models/adapter", base="models/pretrained", revision=None)
+    with chdir(root):  # PEFT looks for the base model where its name says, from the current directory
+        save_adapter(model, Path("models/adapter"), base="models/pretrained", revision=None)
 
 
 def write_accounts(root: Path, plan: Plan) -> None:
