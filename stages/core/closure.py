@@ -15,7 +15,7 @@ def import_closure(module: str, root: Path) -> tuple[Path, ...]:
     """Return the files, relative to ``root``, that importing first-party ``module`` can run, sorted.
 
     Imports inside functions count. A package's ``__init__.py`` counts for every module in it, unless it is
-    empty of code.
+    empty of code. Templates (``*.j2``) count for every module of their folder.
     """
     seen: dict[str, Path] = {}
     waiting = [module, *_first_party(module, root)]
@@ -28,7 +28,9 @@ def import_closure(module: str, root: Path) -> tuple[Path, ...]:
             raise ValueError(f"{name} is not a module under {root}")
         seen[name] = path
         waiting += [found for found in _imports(root / path, name, root) if found not in seen]
-    return tuple(sorted(path for path in seen.values() if _has_code(root / path)))
+    code = {path for path in seen.values() if _has_code(root / path)}
+    templates = {found.relative_to(root) for path in code for found in (root / path).parent.glob("*.j2")}
+    return tuple(sorted(code | templates))
 
 
 def _file_of(module: str, root: Path) -> Path | None:

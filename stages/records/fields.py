@@ -47,7 +47,10 @@ def kind_of(record: Record, field: str | None) -> str:
         return ONE_KIND
     if record.get(field) is None:
         raise Unusable(f"no kind in '{field}'", "fill it in, or set kind to null")
-    return _name(record[field], field)
+    kind = _name(record[field], field)
+    if kind == ONE_KIND:
+        raise Unusable(f"'{field}' is '{ONE_KIND}', which names the total over kinds", "name the kind otherwise")
+    return kind
 
 
 def declared_split(record: Record, field: str | None) -> Split | None:

@@ -100,7 +100,7 @@ def save_adapter(model: PeftModel, directory: Path, *, base: str, revision: str 
     config = model.peft_config["default"]
     config.base_model_name_or_path, config.revision = base, revision
     config.inference_mode = True
-    model.save_pretrained(str(directory), safe_serialization=True)
+    model.save_pretrained(str(directory), safe_serialization=True, save_embedding_layers=False)
     for file in directory.iterdir():
         if file.name not in ("adapter_config.json", "adapter_model.safetensors"):
             file.unlink()

@@ -83,3 +83,12 @@ def test_ingest_runs_its_readers_and_no_training_code() -> None:
     assert {"stages/ingest.py", "stages/records/llava.py", "stages/privacy/population.py"} <= set(files)
     assert not [file for file in files if file.startswith(("stages/training", "stages/vlm", "pipeline"))]
     assert "stages/privacy/clipping.py" not in files
+
+
+def test_templates_beside_a_module_are_part_of_it(tmp_path: Path) -> None:
+    library = tmp_path / "stages/pages"
+    library.mkdir(parents=True)
+    (library / "page.py").write_text("NAME = 'page.j2'\n")
+    (library / "page.j2").write_text("hello")
+    found = import_closure("stages.pages.page", tmp_path)
+    assert found == (Path("stages/pages/page.j2"), Path("stages/pages/page.py"))
