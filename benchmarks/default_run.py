@@ -6,18 +6,29 @@ of ``params.yaml``, which were chosen on public records (benchmarks/choose_setti
 
 import argparse
 import datetime
+import hashlib
 import os
 import platform
 import statistics
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.arms import Settings, calibrated_rules, encode, learner_of, load_backbone, run_arm, score
-from stages.core.files import write_json
+from benchmarks.arms import (
+    Outcome,
+    Settings,
+    calibrated_rules,
+    encode,
+    learner_of,
+    load_backbone,
+    run_arm,
+    score,
+)
+from stages.core.files import read_json, sha256, write_json
 from stages.privacy.noise import NoisySum, add_noise
 from stages.privacy.sampling import choose_rows, poisson_sample
 from stages.privacy.stream import RunKey, Streams
@@ -54,16 +65,17 @@ def main() -> None:
         accuracy = score(loaded.model, loaded.family, heldout, speed)
         table["zero-shot" if name == "all" else "zero-shot, pruned"] = summary([accuracy], [0.0])
     plans = {kind: settings.as_kind(kind).plan() for kind in ("gradient", "nonprivate")}
-    outcomes: dict[str, list[Any]] = {name: [] for name in ARMS}
+    outcomes = Outcomes(given.json.with_suffix(".partial.json"), identity(settings))
     for seed in range(given.seeds):
         for name, (tokens, kind, prune) in ARMS.items():
-            arm = settings.as_kind(kind).as_prune(prune)
-            outcomes[name].append(
-                run_arm(arm, plans[kind], speed, train_sets[tokens], heldout_sets[tokens], seed)
-            )
-            print(f"seed {seed}: {name}: {outcomes[name][-1]}", file=sys.stderr, flush=True)
-    for name, found in outcomes.items():
-        table[name] = summary([item.accuracy for item in found], [item.seconds for item in found])
+            if outcomes.lacks(name, seed):
+                arm = settings.as_kind(kind).as_prune(prune)
+                found = run_arm(arm, plans[kind], speed, train_sets[tokens], heldout_sets[tokens], seed)
+                outcomes.add(name, seed, found)
+                print(f"seed {seed}: {name}: {found}", file=sys.stderr, flush=True)
+    for name in ARMS:
+        runs = [outcomes.of(name, seed) for seed in range(given.seeds)]
+        table[name] = summary([run["accuracy"] for run in runs], [run["seconds"] for run in runs])
     ratios = step_ratios(
         settings, plans["gradient"], [learner_of(settings, speed, train_sets[name], 0) for name in rules]
     )
@@ -82,6 +94,38 @@ def main() -> None:
     }
     write_json(given.json, result)
     print(render(result))
+
+
+class Outcomes:
+    """Finished arms, on disk after each, so that a stopped benchmark goes on where it was."""
+
+    def __init__(self, path: Path, inputs: str) -> None:
+        """Read what an earlier run on equal inputs left."""
+        self.path = path
+        kept = read_json(path) if path.exists() else {}
+        self.content: dict[str, Any] = (
+            kept if kept.get("inputs") == inputs else {"inputs": inputs, "arms": {}}
+        )
+
+    def lacks(self, name: str, seed: int) -> bool:
+        """Tell whether an arm has still to run."""
+        return f"{name}, seed {seed}" not in self.content["arms"]
+
+    def add(self, name: str, seed: int, found: Outcome) -> None:
+        """Keep a finished arm."""
+        self.content["arms"][f"{name}, seed {seed}"] = asdict(found)
+        write_json(self.path, self.content)
+
+    def of(self, name: str, seed: int) -> dict[str, Any]:
+        """Return a finished arm."""
+        found: dict[str, Any] = self.content["arms"][f"{name}, seed {seed}"]
+        return found
+
+
+def identity(settings: Settings) -> str:
+    """Return a digest of everything that decides an arm's result but its seed."""
+    files = [Path("data/records"), Path("models/backbone"), Path("data/calibrate/calibration.json")]
+    return hashlib.sha256((repr(settings) + "".join(sha256(file) for file in files)).encode()).hexdigest()
 
 
 def summary(accuracies: list[dict[str, float]], seconds: list[float]) -> dict[str, Any]:
