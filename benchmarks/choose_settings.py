@@ -1,9 +1,9 @@
 """Choose the fine-tuning settings on public records only.
 
 ``python -m benchmarks.choose_settings`` after ``dvc repro calibrate``. The public digits are redrawn in a
-style that the backbone has not seen (turned, slanted, squeezed, small), a stand-in for a private population: 80
-% of them train, the rest is held out. Every candidate trains with the noise-to-batch ratio that the real
-population would get, so that a smaller public set shows the same signal and noise. Prints a Markdown table;
+style that the backbone has not seen (turned, slanted, squeezed, small), a stand-in for a private population:
+four units in five train, the others are held out. Every candidate trains with the noise-to-batch ratio that
+the real population would get, so that a smaller public set shows the same signal and noise. Prints a Markdown table;
 the best row is what ``params.yaml`` holds.
 """
 
@@ -52,7 +52,7 @@ def stand_in(rows: list[Row]) -> tuple[list[Row], list[Row]]:
 
 
 def candidates(settings: Settings) -> Iterator[tuple[str, Settings]]:
-    """Yield named settings to try around those of ``params.yaml``; the first is the ceiling without privacy."""
+    """Yield named settings to try; the first is the ceiling without privacy."""
     yield "non-private", settings.as_kind("nonprivate").as_prune("all")
     for learning_rate in LEARNING_RATES:
         for clip in CLIPS:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
-from models import rows, write_tiny_llava
 
+from models import rows, write_tiny_llava
 from stages.records.row import Row
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -11,6 +11,7 @@ import pytest
 def tiny_llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a directory with a small random LLaVA of real classes."""
     import torch
+
     from models import write_tiny_llava
 
     torch.set_num_threads(1)

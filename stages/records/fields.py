@@ -49,7 +49,7 @@ def kind_of(record: Record, field: str | None) -> str:
         raise Unusable(f"no kind in '{field}'", "fill it in, or set kind to null")
     kind = _name(record[field], field)
     if kind == ONE_KIND:
-        raise Unusable(f"'{field}' is '{ONE_KIND}', which names the total over kinds", "name the kind otherwise")
+        raise Unusable(f"'{field}' is '{ONE_KIND}', the name of the total", "name the kind otherwise")
     return kind
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from models import ALL, PRUNED, encode, load_float64, rows
 from torch import Tensor, nn
 
+from models import ALL, PRUNED, encode, load_float64, rows
 from stages.privacy.clipping import clip_sum, unit_means
 from stages.privacy.gradients import TrainableLayers, row_gradients
 from stages.trainable.lora import Trainable, attach

@@ -410,3 +410,12 @@ def test_a_source_without_kinds_has_one_kind(
     assert {sourced.row.kind for sourced in read_source(write_source("llava", examples, kind=None))} == {
         "all"
     }
+
+
+def test_a_kind_that_is_called_like_the_total_is_refused() -> None:
+    from stages.records.fields import kind_of
+    from stages.records.refusal import Unusable
+
+    with pytest.raises(Unusable, match="the name of the total"):
+        kind_of({"kind": "all"}, "kind")
+    assert kind_of({}, None) == "all"

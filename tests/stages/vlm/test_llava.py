@@ -5,9 +5,9 @@ import io
 
 import pytest
 import torch
-from models import ALL, PRUNED, encode, load_float64, picture, rows
 from PIL import Image
 
+from models import ALL, PRUNED, encode, load_float64, picture, rows
 from stages.records.encoded import IGNORED, collate, read_encoded, write_encoded
 from stages.records.row import Message
 from stages.vlm.encoder import encode_image
