@@ -3,8 +3,8 @@
 ``python -m benchmarks.choose_settings`` after ``dvc repro calibrate``. The public digits are redrawn in a
 style that the backbone has not seen (turned, slanted, squeezed, small), a stand-in for a private population:
 four units in five train, the others are held out. Every candidate trains with the noise-to-batch ratio that
-the real population would get, so that a smaller public set shows the same signal and noise. Prints a Markdown table;
-the best row is what ``params.yaml`` holds.
+the real population would get, so that a smaller public set shows the same signal and noise. Prints a Markdown
+table; the best row is what ``params.yaml`` holds.
 """
 
 import argparse

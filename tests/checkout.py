@@ -99,16 +99,23 @@ def build(checkout: Path) -> None:
     run(checkout, sys.executable, "-m", "pipeline.dvcfile")
 
 
-def once(folder: Path, *, ran: bool) -> Path:
-    """Return a checkout below ``folder``, built (and run) by whichever worker comes first."""
-    checkout = folder / ("ran" if ran else "built")
-    with open(folder / f"{checkout.name}.lock", "w") as lock:
+ADVANCE = {
+    "built": ("", build),
+    "encoded": ("built", lambda checkout: dvc(checkout, "repro", "encode", "plan")),
+    "ran": ("encoded", lambda checkout: dvc(checkout, "repro")),
+}
+"""How far a checkout has come: from which one it starts, and what is done to it."""
+
+
+def once(folder: Path, state: str) -> Path:
+    """Return the checkout in ``state`` below ``folder``, made by whichever worker comes first."""
+    checkout = folder / state
+    with open(folder / f"{state}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / f"{checkout.name}.done").exists():
-            if ran:
-                shutil.copytree(once(folder, ran=False), checkout)
-                dvc(checkout, "repro")
-            else:
-                build(checkout)
-            (folder / f"{checkout.name}.done").touch()
+        if not (folder / f"{state}.done").exists():
+            earlier, advance = ADVANCE[state]
+            if earlier:
+                shutil.copytree(once(folder, earlier), checkout, symlinks=True)
+            advance(checkout)
+            (folder / f"{state}.done").touch()
     return checkout

@@ -31,7 +31,7 @@ def built_checkout(_checkouts: Path, tmp_path: Path) -> Path:
     """Return a copy of a small checkout in which nothing has run."""
     from checkout import once
 
-    return Path(shutil.copytree(once(_checkouts, ran=False), tmp_path / "checkout"))
+    return Path(shutil.copytree(once(_checkouts, "built"), tmp_path / "checkout"))
 
 
 @pytest.fixture
@@ -39,4 +39,12 @@ def ran_checkout(_checkouts: Path, tmp_path: Path) -> Path:
     """Return a copy of a small checkout whose whole pipeline has run."""
     from checkout import once
 
-    return Path(shutil.copytree(once(_checkouts, ran=True), tmp_path / "checkout", symlinks=True))
+    return Path(shutil.copytree(once(_checkouts, "ran"), tmp_path / "checkout", symlinks=True))
+
+
+@pytest.fixture
+def encoded_checkout(_checkouts: Path, tmp_path: Path) -> Path:
+    """Return a copy of a small checkout in which everything before finetune has run."""
+    from checkout import once
+
+    return Path(shutil.copytree(once(_checkouts, "encoded"), tmp_path / "checkout", symlinks=True))

@@ -20,9 +20,10 @@ ADAPTER = "models/adapter/adapter_model.safetensors"
 
 
 def prepared(checkout: Path, *, steps: int) -> Path:
-    """Run everything that comes before finetune."""
+    """Plan other steps; everything else before finetune has run."""
     edit_params(checkout, {r"steps: 6": f"steps: {steps}", r"checkpoint_every: \d+": "checkpoint_every: 3"})
-    dvc(checkout, "repro", "plan", "encode")
+    if steps != 6:
+        dvc(checkout, "repro", "--single-item", "plan")
     return checkout
 
 
@@ -79,8 +80,8 @@ def killed_and_resumed(checkout: Path, moments: list[tuple[int, float]]) -> tupl
     return (checkout / ADAPTER).read_bytes(), trace, key, key_folder.name
 
 
-def compare(built: Path, tmp_path: Path, moments: list[tuple[int, float]], steps: int) -> dict:
-    checkout = prepared(built, steps=steps)
+def compare(encoded: Path, tmp_path: Path, moments: list[tuple[int, float]], steps: int) -> dict:
+    checkout = prepared(encoded, steps=steps)
     twin = Path(shutil.copytree(checkout, tmp_path / "twin", symlinks=True))
     adapter, trace, key, folder = killed_and_resumed(checkout, moments)
     assert [step["step"] for step in trace["steps"]] == list(range(steps)), "no step is missing or twice"
@@ -88,15 +89,15 @@ def compare(built: Path, tmp_path: Path, moments: list[tuple[int, float]], steps
     return trace
 
 
-def test_killed_at_three_moments_and_resumed_gives_the_same_bits(built_checkout, tmp_path):
-    trace = compare(built_checkout, tmp_path, [(1, 0.0), (5, 0.01), (8, 0.05)], steps=12)
+def test_killed_at_three_moments_and_resumed_gives_the_same_bits(encoded_checkout, tmp_path):
+    trace = compare(encoded_checkout, tmp_path, [(1, 0.0), (5, 0.01), (8, 0.05)], steps=12)
     attempts = [step["attempts"] for step in trace["steps"]]
     assert max(attempts) > 1, "the kill made some step run again"
 
 
-def test_another_key_gives_other_bits(built_checkout, tmp_path):
+def test_another_key_gives_other_bits(encoded_checkout, tmp_path):
     """Negative control: the comparison above is not between runs that are equal anyway."""
-    checkout = prepared(built_checkout, steps=3)
+    checkout = prepared(encoded_checkout, steps=6)
     twin = Path(shutil.copytree(checkout, tmp_path / "twin", symlinks=True))
     dvc(checkout, "repro", "finetune")
     folder = run_folder(checkout)
@@ -105,11 +106,11 @@ def test_another_key_gives_other_bits(built_checkout, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_at_twenty_random_moments_and_resumed_gives_the_same_bits(built_checkout, tmp_path):
+def test_killed_at_twenty_random_moments_and_resumed_gives_the_same_bits(encoded_checkout, tmp_path):
     dice = random.Random(os.urandom(8))
     moments = sorted((dice.randrange(-1, 38), dice.random() * 0.1) for _ in range(20))
     print("moments", moments)
-    compare(built_checkout, tmp_path, moments, steps=40)
+    compare(encoded_checkout, tmp_path, moments, steps=40)
 
 
 def spellings(key: bytes) -> dict[str, bytes]:
@@ -155,8 +156,8 @@ def found_in(root: Path, key: bytes) -> list[str]:
     ]
 
 
-def test_the_run_key_is_found_nowhere_and_a_planted_one_is(built_checkout):
-    checkout = prepared(built_checkout, steps=3)
+def test_the_run_key_is_found_nowhere_and_a_planted_one_is(encoded_checkout):
+    checkout = prepared(encoded_checkout, steps=6)
     log = run(checkout, sys.executable, "-m", "dvc", "repro", "finetune", "--verbose")
     (checkout / "run.log").write_text(log.stdout + log.stderr)
     folder = run_folder(checkout)
@@ -190,8 +191,8 @@ def test_the_run_key_is_found_nowhere_and_a_planted_one_is(built_checkout):
     assert "planted.db: hex" in found_in(checkout, key)
 
 
-def test_a_forced_rerun_is_a_fresh_release(built_checkout):
-    checkout = prepared(built_checkout, steps=3)
+def test_a_forced_rerun_is_a_fresh_release(encoded_checkout):
+    checkout = prepared(encoded_checkout, steps=6)
     dvc(checkout, "repro", "account")
     first = json.loads((checkout / "data/finetune/trace.json").read_text())
     dvc(checkout, "repro", "--force", "--single-item", "finetune")
@@ -201,8 +202,8 @@ def test_a_forced_rerun_is_a_fresh_release(built_checkout):
     assert first["adapter"]["adapter_model.safetensors"] != second["adapter"]["adapter_model.safetensors"]
 
 
-def test_an_abandoned_run_is_charged_for_every_step_it_began(built_checkout):
-    checkout = prepared(built_checkout, steps=12)
+def test_an_abandoned_run_is_charged_for_every_step_it_began(encoded_checkout):
+    checkout = prepared(encoded_checkout, steps=12)
     kill_at(checkout, 4, 0.0)
     begun = steps_begun(checkout)
     edit_params(checkout, {"learning_rate: ": "learning_rate: 0."})
@@ -215,8 +216,10 @@ def test_an_abandoned_run_is_charged_for_every_step_it_began(built_checkout):
     assert statement["epsilon"] > plan["epsilon"]
 
 
-def test_weights_that_are_merely_missing_are_not_trained_again_for_people_who_are_not_public(built_checkout):
-    checkout = built_checkout
+def test_weights_that_are_merely_missing_are_not_trained_again_for_people_who_are_not_public(
+    encoded_checkout,
+):
+    checkout = encoded_checkout
     edit_params(checkout, {"public: true": "public: false"})
     dvc(checkout, "repro", "account")
     shutil.rmtree(checkout / ".dvc/cache")
