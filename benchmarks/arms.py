@@ -51,8 +51,8 @@ class Settings:
         """Read them from ``params.yaml`` in the current directory."""
         params = read_params()
         return cls(
-            target=read_section(params, "privacy.target", Target),
-            population=read_section(params, "privacy.population", Population),
+            target=read_section(params, "privacy", Target),
+            population=read_section(params, "population", Population),
             sampling=read_section(params, "sampling", Sampling),
             estimator=read_section(params, "estimator", Estimator),
             trainable=read_section(params, "trainable", Trainable),

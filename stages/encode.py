@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.core.contract import Stage, reads, section, writes
+from stages.core.contract import Stage, reads, writes
 from stages.core.entry import main
 from stages.core.files import read_json
 from stages.core.progress import progress
@@ -23,7 +23,7 @@ class Encode(Stage):
 
     tokens: TokenSelection
     model: Model
-    population: Population = section("privacy.population")
+    population: Population
     backbone: Path = reads("models/backbone")
     calibration: Path = reads("data/calibrate/calibration.json")
     train: Path = reads("data/records/train")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.core.contract import Stage, reads, section, writes
+from stages.core.contract import Stage, reads, writes
 from stages.core.entry import main
 from stages.core.files import write_json
 from stages.core.speed import Speed, use
@@ -22,7 +22,7 @@ class Evaluate(Stage):
 
     evaluate: EvaluateSettings
     model: Model
-    population: Population = section("privacy.population")
+    population: Population
     encoded: Path = reads("data/encoded/heldout")
     backbone: Path = reads("models/backbone")
     adapter: Path = reads("models/adapter")

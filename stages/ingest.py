@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.core.contract import Stage, reads_from, section, writes
+from stages.core.contract import Stage, reads_from, writes
 from stages.core.entry import main
 from stages.ledger.population_key import PopulationKey, population_key
 from stages.privacy.population import Population
@@ -38,7 +38,7 @@ class Ingest(Stage):
     """Check the user's records and split the private ones by unit."""
 
     data: Data
-    population: Population = section("privacy.population")
+    population: Population
     private_records: Path = reads_from("data.private.path")
     public_records: Path = reads_from("data.public.path")
     train: Path = writes("data/records/train")

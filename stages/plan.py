@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.core.contract import Stage, reads, section, writes
+from stages.core.contract import Stage, reads, writes
 from stages.core.entry import main
 from stages.core.files import write_json
 from stages.privacy.accounting import Target
@@ -20,8 +20,8 @@ from stages.vlm.family import family_of, weight_shapes
 class MakePlan(Stage):
     """Solve for the noise that keeps all planned steps within the privacy target."""
 
-    target: Target = section("privacy.target")
-    population: Population = section("privacy.population")
+    privacy: Target
+    population: Population
     sampling: Sampling
     estimator: Estimator
     trainable: Trainable
@@ -32,7 +32,7 @@ class MakePlan(Stage):
         """Write the plan; warn of what is allowed but silly."""
         plan = plan_for(
             self.estimator.kind,
-            self.target,
+            self.privacy,
             self.population,
             self.sampling,
             clip=self.estimator.clip,

@@ -26,7 +26,7 @@ COARSE_GRID = 2e-3
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Section ``privacy.target`` of params.yaml: the promise that training may not exceed."""
+    """Section ``privacy`` of params.yaml: the promise that training may not exceed."""
 
     relation: Relation
     epsilon: float
@@ -35,9 +35,9 @@ class Target:
     def __post_init__(self) -> None:
         """Refuse a promise that promises nothing."""
         if not (self.epsilon > 0 and math.isfinite(self.epsilon)):
-            raise ValueError(f"privacy.target.epsilon must be positive and finite, got {self.epsilon}")
+            raise ValueError(f"privacy.epsilon must be positive and finite, got {self.epsilon}")
         if not 0 < self.delta < 1:
-            raise ValueError(f"privacy.target.delta must lie between 0 and 1, got {self.delta}")
+            raise ValueError(f"privacy.delta must lie between 0 and 1, got {self.delta}")
 
 
 def epsilon_of(

@@ -109,11 +109,11 @@ def _plan(plan: Plan, lock: Mapping[str, Any]) -> Iterator[Finding]:
         "steps": (plan.sampling.steps, ("sampling", "steps")),
         "expected_batch": (plan.sampling.expected_batch, ("sampling", "expected_batch")),
         "rows_per_unit": (plan.rows_per_unit, ("estimator", "rows_per_unit")),
-        "delta": (plan.delta, ("privacy.target", "delta")),
-        "target_epsilon": (plan.target_epsilon, ("privacy.target", "epsilon")),
-        "relation": (plan.relation, ("privacy.target", "relation")),
-        "population.name": (plan.population.name, ("privacy.population", "name")),
-        "population.max_units": (plan.population.max_units, ("privacy.population", "max_units")),
+        "delta": (plan.delta, ("privacy", "delta")),
+        "target_epsilon": (plan.target_epsilon, ("privacy", "epsilon")),
+        "relation": (plan.relation, ("privacy", "relation")),
+        "population.name": (plan.population.name, ("population", "name")),
+        "population.max_units": (plan.population.max_units, ("population", "max_units")),
     }
     for name, (value, keys) in configured.items():
         if value != _parameter(lock, "plan", *keys):

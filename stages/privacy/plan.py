@@ -102,7 +102,7 @@ def plan_private(
         raise ValueError(
             f"no noise multiplier up to {_LARGEST_NOISE:g} meets epsilon {target.epsilon:g} at delta "
             f"{target.delta:g} in "
-            f"{sampling.steps} steps at rate {sampling.rate:g}: raise privacy.target.epsilon or take "
+            f"{sampling.steps} steps at rate {sampling.rate:g}: raise privacy.epsilon or take "
             "fewer steps"
         )
     return Plan(
@@ -153,7 +153,7 @@ def require_meaningful(target: Target, population: Population) -> None:
     """Refuse a delta at which one unit in the population could simply be published."""
     if target.delta >= 1 / population.max_units:
         raise ValueError(
-            f"privacy.target.delta {target.delta} must be below 1 / privacy.population.max_units = "
+            f"privacy.delta {target.delta} must be below 1 / population.max_units = "
             f"{1 / population.max_units:.3g}: "
             "at that delta a mechanism may publish one unit outright"
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Population:
-    """Section ``privacy.population`` of params.yaml: what budgets and charges belong to.
+    """Section ``population`` of params.yaml: what budgets and charges belong to.
 
     Every field is a public constant: an edited data set is still the same population.
     """
@@ -21,10 +21,8 @@ class Population:
     def __post_init__(self) -> None:
         """Refuse a population that no budget can belong to."""
         if not self.name or self.name != self.name.strip():
-            raise ValueError(
-                f"privacy.population.name must be text without blanks around it, got {self.name!r}"
-            )
+            raise ValueError(f"population.name must be text without blanks around it, got {self.name!r}")
         if self.max_units < 1:
-            raise ValueError(f"privacy.population.max_units must be at least 1, got {self.max_units}")
+            raise ValueError(f"population.max_units must be at least 1, got {self.max_units}")
         if not self.unit.strip():
-            raise ValueError("privacy.population.unit must say in words what one unit is, such as 'patient'")
+            raise ValueError("population.unit must say in words what one unit is, such as 'patient'")

@@ -37,7 +37,7 @@ def check_units(private: Sequence[SourcedRow], public: Sequence[SourcedRow], max
     units = {sourced.row.unit for sourced in private}
     if len(units) > max_units:
         raise ValueError(
-            f"the private records have more units than privacy.population.max_units = {max_units}: "
+            f"the private records have more units than population.max_units = {max_units}: "
             "declare a larger bound and a delta below its inverse"
         )
     if any(sourced.row.unit in units for sourced in public):

@@ -60,7 +60,7 @@ def write_params(folder: Path, *, heldout: float = 0.3, fold: str | None = None,
         "heldout": heldout,
     }
     declared = {"name": "clinic", "public": False, "max_units": 50, "unit": "patient"} | population
-    YAML().dump({"data": data, "privacy": {"population": declared}}, folder / "params.yaml")
+    YAML().dump({"data": data, "population": declared}, folder / "params.yaml")
 
 
 def run_process(folder: Path, module: str = "stages.ingest") -> "subprocess.CompletedProcess[str]":
@@ -129,7 +129,7 @@ def test_a_unit_in_both_sources_is_refused(folder: Path) -> None:
 
 def test_more_units_than_the_population_declares_are_refused(folder: Path) -> None:
     write_params(folder, max_units=39)
-    with pytest.raises(ValueError, match="more units than privacy.population.max_units = 39") as refusal:
+    with pytest.raises(ValueError, match="more units than population.max_units = 39") as refusal:
         Ingest.load().run()
     assert "40" not in str(refusal.value)
     assert not (folder / "data").exists()

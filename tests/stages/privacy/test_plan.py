@@ -41,7 +41,7 @@ def test_a_plan_survives_json_and_a_changed_form_is_refused():
 
 
 def test_a_delta_that_would_allow_publishing_a_unit_is_refused():
-    with pytest.raises(ValueError, match="must be below 1 / privacy.population.max_units = 0.001"):
+    with pytest.raises(ValueError, match="must be below 1 / population.max_units = 0.001"):
         private(delta=1e-3)
 
 

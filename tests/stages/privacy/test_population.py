@@ -14,5 +14,5 @@ GOOD = Population(name="clinic", public=False, max_units=100, unit="patient")
     [{"name": ""}, {"name": " clinic"}, {"name": "\n"}, {"max_units": 0}, {"max_units": -5}, {"unit": " "}],
 )
 def test_a_population_without_name_bound_or_unit_cannot_be_built(change: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=f"privacy.population.{next(iter(change))} must"):
+    with pytest.raises(ValueError, match=f"population.{next(iter(change))} must"):
         replace(GOOD, **change)  # type: ignore[arg-type]
