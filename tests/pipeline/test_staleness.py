@@ -1,0 +1,73 @@
+"""What re-runs after a change: the stages that use it and what follows, nothing before."""
+
+import json
+import sys
+from pathlib import Path
+
+from checkout import dvc, run
+
+from stages.core.closure import import_closure
+
+NAMES = (
+    "ingest",
+    "backbone",
+    "profile",
+    "calibrate",
+    "encode",
+    "plan",
+    "finetune",
+    "account",
+    "evaluate",
+    "report",
+)
+
+
+def stale(checkout: Path) -> set[str]:
+    """Return the stages whose code, parameters or inputs have changed."""
+    return set(json.loads(dvc(checkout, "status", "--json").stdout))
+
+
+def test_a_finished_run_is_clean_and_runs_nothing_again(ran_checkout: Path) -> None:
+    assert stale(ran_checkout) == set()
+    again = run(ran_checkout, sys.executable, "-m", "dvc", "repro")
+    assert "Running stage" not in again.stdout
+
+
+def test_editing_one_privacy_file_makes_stale_exactly_the_stages_that_import_it(ran_checkout: Path) -> None:
+    for file in ("stages/privacy/clipping.py", "stages/privacy/statement.py"):
+        path = ran_checkout / file
+        before = path.read_text()
+        path.write_text(before + "\n# edited\n")
+        importers = {name for name in NAMES if Path(file) in import_closure(f"stages.{name}", ran_checkout)}
+        assert stale(ran_checkout) == importers
+        assert importers and "ingest" not in importers and "encode" not in importers
+        path.write_text(before)
+
+
+def test_another_epsilon_plans_again_and_leaves_what_comes_before(ran_checkout: Path) -> None:
+    run(ran_checkout, "git", "add", "--all")
+    run(ran_checkout, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "-m", "ran")
+    done = dvc(
+        ran_checkout,
+        "exp",
+        "run",
+        "-S",
+        "privacy.epsilon=3",
+        **{f"GIT_{who}_{what}": "t@t" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+    )
+    ran = {name for name in (*NAMES, "pretrain") if f"Running stage '{name}'" in done.stdout + done.stderr}
+    assert ran == {"plan", "finetune", "account", "evaluate", "report"}
+    assert json.loads((ran_checkout / "data/account/statement.json").read_text())["epsilon"] <= 3
+
+
+def test_stages_find_their_interpreter_from_a_shell_that_has_activated_nothing(ran_checkout: Path) -> None:
+    (ran_checkout / ".venv/bin").mkdir(parents=True)
+    (ran_checkout / ".venv/bin/python").symlink_to(sys.executable)
+    (ran_checkout / "params.yaml").write_text(
+        (ran_checkout / "params.yaml").read_text().replace("epsilon: 8.0", "epsilon: 7.0")
+    )
+    script = Path(sys.executable).with_name("dvc")
+    done = run(
+        ran_checkout, "env", "-i", "PATH=/usr/bin:/bin", f"HOME={ran_checkout}", str(script), "repro", "plan"
+    )
+    assert "Running stage 'plan'" in done.stdout
