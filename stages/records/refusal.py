@@ -22,7 +22,8 @@ def quote(value: object) -> str:
     "'a\\nb'"
     """
     text = ascii(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+    half = LONGEST // 2
+    return text if len(text) <= LONGEST else f"{text[:half]}...{text[-half:]}"
 
 
 def first_sentence(error: BaseException) -> str:

@@ -128,7 +128,9 @@ def dry_run(*targets: str) -> list[str]:
 
 
 def test_every_target_that_help_names_is_a_target() -> None:
-    answer = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
     targets = [line.split("\t")[0] for line in answer.stdout.splitlines()]
     assert {"help", "run", "test", "test-all", "lint", "dvc.yaml", "pretrain", "demonstration"} == set(
         targets
