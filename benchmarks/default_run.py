@@ -39,11 +39,11 @@ from stages.training.update_pruning import updated_weights
 
 ARMS = {
     # name: (visual tokens, estimator, update pruning)
-    "DP-SGD": ("all", "gradient", "all"),
-    "Dual-Priv": ("pruned", "gradient", "block"),
-    "Dual-Priv, all tokens": ("all", "gradient", "block"),
     "non-private": ("all", "nonprivate", "all"),
     "non-private, pruned": ("pruned", "nonprivate", "all"),
+    "Dual-Priv": ("pruned", "gradient", "block"),
+    "Dual-Priv, all tokens": ("all", "gradient", "block"),
+    "DP-SGD": ("all", "gradient", "all"),
 }
 PAIRS = 9
 
