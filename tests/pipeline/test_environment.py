@@ -156,7 +156,7 @@ def test_make_puts_its_interpreter_before_an_activated_one() -> None:
         "DUALPRIV_PYTHON": "/somewhere/else/bin/python",
     }
     answer = subprocess.run(
-        ["make", "-s", "-f", "-", "show"],
+        ["make", "-s", "--no-print-directory", "-f", "-", "show"],
         cwd=REPOSITORY,
         input=makefile,
         capture_output=True,
