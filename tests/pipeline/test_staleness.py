@@ -6,20 +6,11 @@ from pathlib import Path
 
 from checkout import dvc, run
 
+from pipeline import graph
 from stages.core.closure import import_closure
 
-NAMES = (
-    "ingest",
-    "backbone",
-    "profile",
-    "calibrate",
-    "encode",
-    "plan",
-    "finetune",
-    "account",
-    "evaluate",
-    "report",
-)
+NAMES = tuple(name for name in graph.NAMES if name != "pretrain")
+"""The stages that `dvc repro` runs: pretrain is frozen."""
 
 
 def stale(checkout: Path) -> set[str]:
