@@ -82,7 +82,7 @@ def main() -> None:
     result = {
         "date": datetime.date.today().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, "
-        "{torch.get_num_threads()} threads",
+        f"{torch.get_num_threads()} threads",
         "seeds": given.seeds,
         "epsilon": plans["gradient"].epsilon,
         "delta": plans["gradient"].delta,
@@ -188,7 +188,7 @@ def one_step(settings: Settings, plan: Any, learner: Learner, streams: Streams, 
     kept_P = updated_weights(
         noisy, list(learner.trainable.slices().values()), settings.update, seed=0, step=step
     )
-    mean_P = noisy.sum_P / plan.sampling.expected_batch
+    mean_P = (noisy.sum_P / plan.sampling.expected_batch).to(weights_P.dtype)
     update(
         weights_P,
         OptimizerState.zeros(weights_P),

@@ -23,14 +23,15 @@ def add_noise(clipped: ClippedSum, noise_multiplier: float, stream: Stream) -> N
     The Gaussian mechanism (Dwork and Roth 2014, section 3.5.3; DP-SGD, Abadi et al. 2016, Algorithm 1).
 
     Guarantee: for a Poisson-sampled batch this is the event PoissonSampled(rate, Gaussian(noise_multiplier))
-    under add or remove of one unit. The sum and the noise are added in float64 and rounded once.
+    under add or remove of one unit. The sum and the noise are added in float64; whoever rounds the result
+    later does so after the mechanism.
     """
     if not 0 < noise_multiplier < math.inf:
         raise ValueError(f"the noise multiplier must be positive and finite, got {noise_multiplier}")
     noise_P = torch.from_numpy(stream.gaussian(clipped.sum_P.numel()))
     deviation = noise_multiplier * clipped.sensitivity()
     noisy_P = clipped.sum_P.double().cpu() + deviation * noise_P
-    return NoisySum(noisy_P.to(clipped.sum_P.dtype).to(clipped.sum_P.device))
+    return NoisySum(noisy_P.to(clipped.sum_P.device))
 
 
 def publish(sum_P: Tensor) -> NoisySum:

@@ -64,11 +64,10 @@ def clipped_gradient_sum(learner: Learner, units: Units, clip: float) -> Clipped
 
     Edge cases: no units gives zeros.
     """
-    total = ClippedSum(torch.zeros_like(learner.trainable.flat()), clip)
+    total = ClippedSum(torch.zeros_like(learner.trainable.flat(), dtype=torch.float64), clip)
     for rows, unit_of_row, count in micro_batches(units, learner.micro_batch):
         grads_RP = row_gradients(learner.trainable, lambda rows=rows: learner.losses(rows))  # type: ignore[misc]
         grads_UP = unit_means(grads_RP, torch.from_numpy(unit_of_row).to(grads_RP.device), count)
-        assert grads_UP.shape[0] == count
         total = total + clip_sum(grads_UP, clip)
     return total
 

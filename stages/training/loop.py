@@ -70,7 +70,7 @@ def train(
             weights_P, optimizer = update(
                 state.weights_P,
                 state.optimizer,
-                noisy.sum_P / plan.sampling.expected_batch,
+                (noisy.sum_P / plan.sampling.expected_batch).to(state.optimizer.first_P.dtype),
                 is_updated_P,
                 choices.optim,
                 choices.optim.rate_at(step, steps),
