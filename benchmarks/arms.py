@@ -3,7 +3,6 @@
 import os
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
 from stages.privacy.stream import RunKey, Streams
 from stages.records.encoded import EncodedSet
-from stages.records.row import Row
 from stages.trainable.lora import Trainable, attach
 from stages.training.estimators import Estimator, Learner
 from stages.training.intents import Intents
@@ -28,7 +26,7 @@ from stages.training.loop import Choices, train
 from stages.training.optimizer import Optim
 from stages.training.run_folder import RunFolder
 from stages.training.update_pruning import Update
-from stages.vlm.encoder import Rule, distinct_images, encode_images, encode_rows, pad_token_id
+from stages.vlm.encoder import Rule
 from stages.vlm.family import Loaded, load
 from stages.vlm.source import Model
 
@@ -100,20 +98,6 @@ def load_backbone(settings: Settings) -> tuple[Loaded, Speed]:
     """Load the resolved backbone and set threads."""
     speed = use(Speed.load())
     return load(Path("models/backbone"), device=speed.device, precision=settings.model.precision), speed
-
-
-def encode(loaded: Loaded, rows: Sequence[Row], rule: Rule) -> EncodedSet:
-    """Encode rows in memory, exactly as stage encode does."""
-    images, images_of_row = distinct_images(rows)
-    seen = list(encode_images(loaded, images, rule, lambda done: None))
-    kinds = sorted({row.kind for row in rows})
-    return EncodedSet(
-        features_ISD=torch.stack([image.features_SD for image in seen]),
-        rows=tuple(encode_rows(loaded, rows, images_of_row, [image.source_S for image in seen], kinds)),
-        kinds=tuple(kinds),
-        pad_token_id=pad_token_id(loaded),
-        image_token_id=loaded.model.config.image_token_id,
-    )
 
 
 def learner_of(settings: Settings, speed: Speed, train_set: EncodedSet, seed: int) -> Learner:

@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.arms import Settings, calibrated_rules, encode, load_backbone, run_arm, score
+from benchmarks.arms import Settings, calibrated_rules, load_backbone, run_arm, score
 from stages.core.files import write_json
 from stages.records.row import Row
 from stages.records.store import read_rows
+from stages.vlm.encoder import encode_set
 
 LEARNING_RATES = (0.003, 0.008)
 CLIPS = (0.03, 0.1)
@@ -74,7 +75,7 @@ def main() -> None:
     loaded, speed = load_backbone(settings)
     train_rows, heldout_rows = stand_in(read_rows(Path("data/records/public")))
     rule = calibrated_rules()[1]
-    train_set, heldout = encode(loaded, train_rows, rule), encode(loaded, heldout_rows, rule)
+    train_set, heldout = encode_set(loaded, train_rows, rule), encode_set(loaded, heldout_rows, rule)
     zero_shot = score(loaded.model, loaded.family, heldout, speed)["digit"]
     plan = settings.plan()
     batch = plan.sampling.rate * len(train_set.rows_by_unit())

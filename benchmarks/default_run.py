@@ -22,20 +22,20 @@ from benchmarks.arms import (
     Outcome,
     Settings,
     calibrated_rules,
-    encode,
     learner_of,
     load_backbone,
     run_arm,
     score,
 )
 from stages.core.files import read_json, sha256, write_json
-from stages.privacy.noise import NoisySum, add_noise
-from stages.privacy.sampling import choose_rows, poisson_sample
+from stages.privacy.plan import Plan
 from stages.privacy.stream import RunKey, Streams
 from stages.records.store import read_rows
-from stages.training.estimators import Learner, clipped_gradient_sum
+from stages.training.estimators import Learner
+from stages.training.mechanism import Mechanism
 from stages.training.optimizer import OptimizerState, update
 from stages.training.update_pruning import updated_weights
+from stages.vlm.encoder import encode_set
 
 ARMS = {
     # name: (visual tokens, estimator, update pruning)
@@ -58,8 +58,8 @@ def main() -> None:
     loaded, speed = load_backbone(settings)
     rules = dict(zip(("all", "pruned"), calibrated_rules(), strict=True))
     train_rows, heldout_rows = (read_rows(Path("data/records") / name) for name in ("train", "heldout"))
-    train_sets = {name: encode(loaded, train_rows, rule) for name, rule in rules.items()}
-    heldout_sets = {name: encode(loaded, heldout_rows, rule) for name, rule in rules.items()}
+    train_sets = {name: encode_set(loaded, train_rows, rule) for name, rule in rules.items()}
+    heldout_sets = {name: encode_set(loaded, heldout_rows, rule) for name, rule in rules.items()}
     table: dict[str, Any] = {}
     for name, heldout in heldout_sets.items():
         accuracy = score(loaded.model, loaded.family, heldout, speed)
@@ -154,7 +154,7 @@ def checks(table: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def step_ratios(settings: Settings, plan: Any, learners: list[Learner]) -> dict[str, Any]:
+def step_ratios(settings: Settings, plan: Plan, learners: list[Learner]) -> dict[str, Any]:
     """Time one private step on all and on pruned tokens, interleaved, on the same sampled units."""
     streams = Streams(RunKey.fresh(), "benchmark", "finetune")
     times: list[list[float]] = [[], []]
@@ -173,18 +173,13 @@ def step_ratios(settings: Settings, plan: Any, learners: list[Learner]) -> dict[
     }
 
 
-def one_step(settings: Settings, plan: Any, learner: Learner, streams: Streams, step: int) -> float:
+def one_step(settings: Settings, plan: Plan, learner: Learner, streams: Streams, step: int) -> float:
     """Return the seconds of one whole private step: sample, clip, noise, prune, update."""
-    rows_by_unit = learner.encoded.rows_by_unit()
+    mechanism, rows_by_unit = Mechanism.of(plan), learner.encoded.rows_by_unit()
     weights_P = learner.trainable.flat()
     start = time.perf_counter()
-    sampled = poisson_sample(len(rows_by_unit), plan.sampling.rate, streams.at("sampling", step))
-    units = [
-        choose_rows(rows_by_unit[unit], plan.rows_per_unit, streams.at("rows", step, str(unit)))
-        for unit in sampled
-    ]
-    clipped = clipped_gradient_sum(learner, units, plan.clip)
-    noisy: NoisySum = add_noise(clipped, plan.noise_multiplier, streams.at("noise", step))
+    units = mechanism.sample(rows_by_unit, streams, step)
+    noisy = mechanism.release(learner, units, streams, step)
     kept_P = updated_weights(
         noisy, list(learner.trainable.slices().values()), settings.update, seed=0, step=step
     )

@@ -11,8 +11,7 @@ import typer
 
 from pipeline.dvc_graph import read_steps
 from pipeline.runner import Runner, StageFailed
-
-NEW_RELEASE = "DUALPRIV_NEW_RELEASE"
+from stages.core.new_release import NEW_RELEASE
 
 
 def repro_command(targets: tuple[str, ...], *, new_release: bool) -> None:

@@ -10,7 +10,7 @@ from stages.evaluation.settings import EvaluateSettings
 from stages.privacy.charges import charges_json
 from stages.privacy.plan import read_plan
 from stages.privacy.statement import require_within_budget, sentence, statement_json
-from stages.training.run_folder import discard_run
+from stages.training.run_folder import retire_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,9 @@ class Account(Stage):
         statement = statement_json(plan, charges, evidence)
         require_within_budget(statement)
         write_json(self.statement, statement)
-        for run in (trace["fingerprint"], *(abandoned["fingerprint"] for abandoned in trace["abandoned"])):
-            discard_run("finetune", run)
+        retire_run("finetune", trace["fingerprint"], trace["release"], len(trace["steps"]))
+        for run in trace["abandoned"]:
+            retire_run("finetune", run["run"], run["release"], run["steps"])
         print(sentence(statement), flush=True)
 
 

@@ -12,7 +12,7 @@ from stages.ledger.population_key import population_key
 from stages.privacy.population import Population
 from stages.records.encoded import write_encoded
 from stages.records.store import read_rows
-from stages.vlm.encoder import Rule, TokenSelection, distinct_images, encode_images, encode_rows, pad_token_id
+from stages.vlm.encoder import Rule, TokenSelection, distinct_images, encode_set
 from stages.vlm.family import Loaded, load
 from stages.vlm.source import Model
 
@@ -41,22 +41,11 @@ class Encode(Stage):
 
     def _encode(self, loaded: Loaded, rule: Rule, records: Path, encoded: Path) -> None:
         rows = read_rows(records)
-        images, images_of_row = distinct_images(rows)
-        kinds = sorted({row.kind for row in rows})
-        with progress(f"encode {records.name}", len(images)) as advance:
-            seen = list(encode_images(loaded, images, rule, advance))
-        salt = (
-            population_key(self.population.name).digest("salt encoded", (records / "salt").read_bytes()).hex()
-        )
-        write_encoded(
-            encoded,
-            (image.features_SD for image in seen),
-            encode_rows(loaded, rows, images_of_row, [image.source_S for image in seen], kinds),
-            kinds=kinds,
-            pad_token_id=pad_token_id(loaded),
-            image_token_id=loaded.model.config.image_token_id,
-            salt=salt,
-        )
+        with progress(f"encode {records.name}", len(distinct_images(rows)[0])) as advance:
+            found = encode_set(loaded, rows, rule, advance)
+        key = population_key(self.population.name)
+        salt = key.digest("salt encoded", (records / "salt").read_bytes()).hex()
+        write_encoded(encoded, found, salt)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from stages.training.estimators import Learner
 from stages.training.intents import Intents
 from stages.training.loop import Choices, train
 from stages.training.optimizer import Optim
-from stages.training.run_folder import RunFolder, abandoned_runs, open_run
+from stages.training.run_folder import RunFolder, abandoned_runs, is_begun, open_run
 from stages.training.trace import trace_json
 from stages.training.update_pruning import Update
 from stages.vlm.family import load
@@ -50,9 +50,18 @@ class Finetune(Stage):
     def run(self) -> None:
         """Train from the last checkpoint, then write adapter and trace."""
         plan = read_plan(read_json(self.plan), str(self.plan))
-        require_new_release(self.name(), self.adapter, public=plan.population.public)
+        if self.model.precision != "float32" and not plan.population.public:
+            raise ValueError(
+                f"model.precision {self.model.precision}: its rounding lets one unit change what its "
+                "neighbours in a micro-batch add, which nothing prices yet; population "
+                f"'{plan.population.name}' is not public, so set model.precision to float32"
+            )
         identity = fingerprint(self)
-        with open_run(self.name(), identity, recorded_digest(self.name(), self.trace)) as folder:
+        recorded = recorded_digest(self.name(), self.trace)
+        if not is_begun(self.name(), identity, recorded):
+            require_new_release(self.name(), self.adapter, public=plan.population.public)
+        abandoned_runs(self.name(), identity, plan)  # refuses what could not be charged, before any step
+        with open_run(self.name(), identity, recorded) as folder:
             self._train(plan, identity, folder)
 
     def _train(self, plan: Plan, identity: str, folder: RunFolder) -> None:
@@ -81,8 +90,8 @@ class Finetune(Stage):
                 release=streams.release_id(),
                 fingerprint=identity,
                 plan_digest=hashlib.sha256(canonical_json(plan.to_json())).hexdigest(),
-                attempts=intents.attempts(),
-                abandoned=abandoned_runs(self.name(), identity, plan.population.name),
+                begun=intents.begun(),
+                abandoned=abandoned_runs(self.name(), identity, plan),
                 adapter={file.name: sha256(file) for file in sorted(self.adapter.iterdir())},
                 code=code_digest(type(self), Path.cwd()),
                 commit=commit(),

@@ -11,7 +11,7 @@ from stages.privacy.population import Population
 from stages.records.row import Row
 from stages.records.source import Source, read_source
 from stages.records.split import check_units, split_rows
-from stages.records.store import content_digest, write_rows
+from stages.records.store import SALT, SALT_BYTES, content_digest, write_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,7 @@ class Ingest(Stage):
 
     def run(self) -> None:
         """Read and check everything, then write the three sets."""
+        _require_salt(self.data.private, self.population)
         private, public = read_source(self.data.private), read_source(self.data.public)
         check_units(private, public, self.population.max_units)
         key = population_key(self.population.name)
@@ -58,6 +59,19 @@ class Ingest(Stage):
             f"{len(train)} train, {len(heldout)} heldout" if self.population.public else "uncounted private"
         )
         print(f"ingest: population {self.population.name}: {counts} and {len(public)} public records")
+
+
+def _require_salt(source: Source, population: Population) -> None:
+    """Refuse private input by whose digest, which DVC shows in ``dvc.lock``, a guess could be checked."""
+    salt = source.path / SALT
+    if population.public or (salt.is_file() and salt.stat().st_size >= SALT_BYTES):
+        return
+    raise ValueError(
+        f"dvc.lock would show a digest of {source.path}, against which guesses of a record could be checked: "
+        f"put {SALT_BYTES} random bytes beside the records of population '{population.name}' (`head -c "
+        f"{SALT_BYTES} /dev/urandom > FOLDER/{SALT}`), name that folder as data.private.path and the file as "
+        "data.private.rows"
+    )
 
 
 def _salt(rows: Sequence[Row], key: PopulationKey) -> bytes:

@@ -10,9 +10,8 @@ from transformers import LlavaForConditionalGeneration
 
 from stages.core.files import new_directory
 from stages.demonstration import backbone, processor, questions
-from stages.records.encoded import EncodedSet
 from stages.records.row import Message, Row
-from stages.vlm.encoder import Rule, distinct_images, encode_images, encode_rows, pad_token_id
+from stages.vlm.encoder import Rule
 from stages.vlm.family import Loaded, load
 
 SIZE = backbone.Size(tower_width=32, tower_layers=3, language_width=32, language_layers=2, expansion=2)
@@ -61,20 +60,6 @@ def rows(units: int, rows_per_unit: int = 1, images_per_row: int = 1) -> list[Ro
         for unit in range(units)
         for turn in range(rows_per_unit)
     ]
-
-
-def encode(loaded: Loaded, given: list[Row], rule: Rule) -> EncodedSet:
-    """Encode rows in memory as stage encode does."""
-    images, images_of_row = distinct_images(given)
-    seen = list(encode_images(loaded, images, rule, lambda done: None))
-    kinds = sorted({row.kind for row in given})
-    return EncodedSet(
-        features_ISD=torch.stack([image.features_SD for image in seen]),
-        rows=tuple(encode_rows(loaded, given, images_of_row, [image.source_S for image in seen], kinds)),
-        kinds=tuple(kinds),
-        pad_token_id=pad_token_id(loaded),
-        image_token_id=loaded.model.config.image_token_id,
-    )
 
 
 def load_float64(path: Path) -> Loaded:

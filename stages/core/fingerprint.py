@@ -1,4 +1,4 @@
-"""Identify the resolved inputs of a stage: parameters, input bytes and code.
+"""Identify the resolved inputs of a stage: parameters, input bytes, code and library versions.
 
 Secret streams, checkpoints and resumption hang on this digest; ``Speed`` is no part of it.
 """
@@ -12,10 +12,14 @@ from stages.core.canonical import canonical_json
 from stages.core.closure import import_closure
 from stages.core.contract import Stage
 from stages.core.files import sha256
+from stages.core.provenance import versions
 
 
 def fingerprint(stage: Stage, root: Path | None = None) -> str:
-    """Return 32 hex digits that change with any parameter, input byte or code file of ``stage``."""
+    """Return 32 hex digits that change with any parameter, input byte, code file or library of ``stage``.
+
+    Libraries count because other versions may round differently, and noise must never serve two sums.
+    """
     root = root or Path.cwd()
     inputs: dict[str, Any] = {"stage": stage.name()}
     for port in stage.ports():
@@ -25,6 +29,7 @@ def fingerprint(stage: Stage, root: Path | None = None) -> str:
         elif port.role in ("reads", "reads_from"):
             inputs[port.name] = sha256(root / value)
     inputs["code"] = code_digest(type(stage), root)
+    inputs["versions"] = versions()
     return hashlib.sha256(canonical_json(inputs)).hexdigest()[:32]
 
 

@@ -1,7 +1,7 @@
 """Show how far long work is: a bar in a terminal, plain lines in a log, events for the runner.
 
-Only public numbers are shown: which step of how many, never a time or a count that depends on private
-records.
+Only public numbers are shown: which step of how many, never a count that depends on private records. Logs and
+events tell a twentieth of the work at a time: when a single step ends would show how many units it drew.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Protocol
 
 EVENTS = "DUALPRIV_EVENTS"
 """The runner sets this variable and reads lines that begin with ``@@``."""
-_LINES = 10
+_SHOWN = 20
 
 
 class Advance(Protocol):
@@ -26,8 +26,9 @@ class Advance(Protocol):
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Advance]:
     """Yield a function that shows how many of ``total`` parts are done."""
+    every = max(1, total // _SHOWN)
     if os.environ.get(EVENTS):
-        yield lambda done: _event(done, total)
+        yield lambda done: _event(done, total) if done % every == 0 or done == total else None
     elif sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -37,7 +38,6 @@ def progress(label: str, total: int) -> Iterator[Advance]:
             task = bar.add_task(label, total=total)
             yield lambda done: bar.update(task, completed=done)
     else:
-        every = max(1, total // _LINES)
         yield lambda done: _line(label, done, total) if done % every == 0 or done == total else None
 
 

@@ -1,12 +1,12 @@
-"""What DVC has already recorded of a release, and whether it is merely missing on this machine."""
+"""What DVC has already recorded of a release."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
-NEW_RELEASE = "DUALPRIV_NEW_RELEASE"
+from stages.core.new_release import is_new_release_meant
+
 LOCK = Path("dvc.lock")
 
 
@@ -26,25 +26,15 @@ def recorded_digest(stage: str, path: Path, lock: Path = LOCK) -> str | None:
 
 
 def require_new_release(stage: str, path: Path, *, public: bool, lock: Path = LOCK) -> None:
-    """Refuse to train when a release is recorded whose weights are merely missing here.
+    """Refuse to train when a release is recorded already.
 
-    Training again would spend the budget of a population that is not public a second time, for weights that
-    exist. ``DUALPRIV_NEW_RELEASE=1`` (``dualpriv repro --new-release``) says that a second release is meant.
+    Training again would spend the budget of a population that is not public a second time.
+    ``DUALPRIV_NEW_RELEASE=1`` (``dualpriv repro --new-release``) says that a second release is meant.
     """
-    if public or os.environ.get(NEW_RELEASE) == "1":
-        return
-    digest = recorded_digest(stage, path, lock)
-    if digest is None or _is_cached(digest):
+    if public or is_new_release_meant() or recorded_digest(stage, path, lock) is None:
         return
     raise ValueError(
-        f"{lock} already records a release of {path} whose weights are missing on this machine: fetch "
-        f"them with `dvc pull {stage}`, "
-        "or spend the budget again with `dualpriv repro --new-release`"
+        f"{lock} already records a release of {path}: fetch its weights with `dvc pull {stage}`, restore the "
+        "parameters it was made with, or spend the budget of the population again with `dualpriv repro "
+        "--new-release`"
     )
-
-
-def _is_cached(digest: str) -> bool:
-    from dvc.repo import Repo
-
-    with Repo() as repo:
-        return bool(repo.cache.local.exists(digest))

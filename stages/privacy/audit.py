@@ -29,6 +29,7 @@ _STAGE_OF = {
     CHOICES[0]: "profile",
     CHOICES[1]: "calibrate",
 }
+_ESTIMATOR_OF = {"gaussian": "gradient", "none": "nonprivate"}
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,9 @@ def _plan(plan: Plan, lock: Mapping[str, Any]) -> Iterator[Finding]:
         return
     if plan.mechanism == "gaussian":
         epsilon = epsilon_of([plan.event(plan.sampling.steps)], plan.delta, plan.relation)
-        if plan.epsilon is None or abs(epsilon - plan.epsilon) > 1e-9 * epsilon:
+        if plan.epsilon is None or not abs(epsilon - plan.epsilon) <= 1e-9 * epsilon:
             yield Finding(PLAN, f"promises epsilon {plan.epsilon}, but its steps spend {epsilon:.6f}")
-        if epsilon > plan.target_epsilon:
+        if not epsilon <= plan.target_epsilon:
             yield Finding(PLAN, f"spends epsilon {epsilon:.6f}, over its target {plan.target_epsilon}")
     configured = {
         "rate": (plan.sampling.rate, ("sampling", "rate")),
@@ -114,7 +115,12 @@ def _plan(plan: Plan, lock: Mapping[str, Any]) -> Iterator[Finding]:
         "relation": (plan.relation, ("privacy", "relation")),
         "population.name": (plan.population.name, ("population", "name")),
         "population.max_units": (plan.population.max_units, ("population", "max_units")),
+        "population.public": (plan.population.public, ("population", "public")),
+        "population.unit": (plan.population.unit, ("population", "unit")),
+        "mechanism": (_ESTIMATOR_OF.get(plan.mechanism), ("estimator", "kind")),
     }
+    if plan.mechanism == "gaussian":
+        configured["clip"] = (plan.clip, ("estimator", "clip"))
     for name, (value, keys) in configured.items():
         if value != _parameter(lock, "plan", *keys):
             yield Finding(PLAN, f"{name} {value} is not the public configuration that dvc.lock records")
@@ -129,6 +135,7 @@ def _trace(plan: Plan, trace: Mapping[str, Any], raw_plan: Any) -> Iterator[Find
         "sampler": plan.sampler,
         "rate": plan.sampling.rate,
         "expected_batch": plan.sampling.expected_batch,
+        "rows_per_unit": plan.rows_per_unit,
         "clip": plan.clip,
         "noise_multiplier": plan.noise_multiplier,
     }

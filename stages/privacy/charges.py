@@ -20,13 +20,13 @@ def charges_json(
     """Return the charges of one pass through the pipeline.
 
     ``public_choices`` maps each choice that was made on public records to the digest of its file: they are
-    listed, and charge nothing. An unfinished run of other inputs charges every step it set out to do.
+    listed, and charge nothing. Another run on the population charges every step that it began.
     """
     charges = [_public_choice(released, digest) for released, digest in sorted(public_choices.items())]
     charges.append(_training(plan, trace, str(trace["release"]), len(trace["steps"]), "models/adapter"))
     for run in trace["abandoned"]:
-        abandoned = read_plan(run["plan"], f"the plan of abandoned run {run['fingerprint']}")
-        charges.append(_training(abandoned, trace, str(run["fingerprint"]), int(run["steps"]), None))
+        abandoned = read_plan(run["plan"], f"the plan of abandoned run {run['run']}")
+        charges.append(_training(abandoned, trace, str(run["release"]), int(run["steps"]), None))
     charges.append(
         {
             "stage": "evaluate",
@@ -65,7 +65,7 @@ def _training(
         "release": name,
         "released": released,
         "digest": dict(trace["adapter"]) if released else None,
-        "basis": "executed steps" if released else "steps begun by a run that was abandoned",
+        "basis": "executed steps" if released else "steps begun by another run that no statement covers",
         "sampler": plan.sampler,
         "event": event_to_json(plan.event(steps)),
         "code": trace["code"],

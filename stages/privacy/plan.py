@@ -51,7 +51,8 @@ class Plan:
         """Return the privacy event of ``steps`` executed steps."""
         if self.mechanism == "none":
             return dp_accounting.NonPrivateDpEvent()
-        assert self.noise_multiplier is not None
+        if self.noise_multiplier is None:
+            raise ValueError(f"mechanism '{self.mechanism}' has no noise multiplier, so nothing prices it")
         return step_event(self.sampling.rate, self.noise_multiplier, steps)
 
     def to_json(self) -> dict[str, Any]:

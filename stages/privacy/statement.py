@@ -14,6 +14,10 @@ LIMITS = (
     "Gaussian noise in floating point is not exactly Gaussian.",
     "Whoever holds the run key before it is destroyed can subtract the noise.",
     "One unit is what the population declares; people who appear in several units are covered less.",
+    "Only this release and runs that ended without a statement are added up, not earlier releases of the "
+    "population.",
+    "Accuracy on held-out records is published exactly: those records are declared public.",
+    "How long a step took is not hidden from whoever watches the machine.",
 )
 
 
@@ -24,6 +28,11 @@ def statement_json(plan: Plan, charges: Mapping[str, Any], digests: Mapping[str,
     null where there is no guarantee.
     """
     own = [charge for charge in charges["charges"] if charge.get("population") == plan.population.name]
+    if any((charge["unit"], charge["relation"]) != (plan.population.unit, plan.relation) for charge in own):
+        raise ValueError(
+            f"the charges of population '{plan.population.name}' count by different units or relations, so "
+            "they have no sum"
+        )
     events = [event_from_json(charge["event"]) for charge in own]
     epsilon = epsilon_of(events, plan.delta, plan.relation)
     check = rdp_epsilon_of(events, plan.delta, plan.relation)

@@ -93,7 +93,8 @@ def collate(encoded: EncodedSet, indices: Sequence[int]) -> Batch:
     length = max((len(row.input_ids) for row in rows), default=0)
     slots = encoded.features_ISD.shape[1]
     for row in rows:
-        assert row.input_ids.count(encoded.image_token_id) == slots * len(row.images)
+        if row.input_ids.count(encoded.image_token_id) != slots * len(row.images):
+            raise ValueError("an encoded row has not as many slots as features: run `dvc repro -f encode`")
     return Batch(
         _pad([row.input_ids for row in rows], length, encoded.pad_token_id),
         _pad([(1,) * len(row.input_ids) for row in rows], length, 0),
@@ -103,27 +104,12 @@ def collate(encoded: EncodedSet, indices: Sequence[int]) -> Batch:
     )
 
 
-def write_encoded(
-    path: Path,
-    features: Iterable[Tensor],
-    rows: Sequence[TokenRow],
-    *,
-    kinds: Sequence[str],
-    pad_token_id: int,
-    image_token_id: int,
-    salt: str | None,
-) -> None:
-    """Write a set; ``features`` yields one (S, D) tensor an image and is never held in memory whole."""
+def write_encoded(path: Path, encoded: EncodedSet, salt: str | None) -> None:
+    """Replace ``path`` by a set; only a public set has no ``salt``."""
+    rows = encoded.rows
     with new_directory(path) as building:
-        shard: list[Tensor] = []
-        shards = 0
-        for feature in features:
-            shard.append(feature)
-            if len(shard) == IMAGES_PER_SHARD:
-                save_file({"features": torch.stack(shard)}, building / f"features-{shards:05d}.safetensors")
-                shard, shards = [], shards + 1
-        if shard:
-            save_file({"features": torch.stack(shard)}, building / f"features-{shards:05d}.safetensors")
+        for shard, features_ISD in enumerate(encoded.features_ISD.split(IMAGES_PER_SHARD)):
+            save_file({"features": features_ISD.contiguous()}, building / f"features-{shard:05d}.safetensors")
         flat = {
             "input_ids": _flat(row.input_ids for row in rows),
             "labels": _flat(row.labels for row in rows),
@@ -134,7 +120,11 @@ def write_encoded(
             "unit": torch.tensor([row.unit for row in rows], dtype=torch.int64),
             "kind": torch.tensor([row.kind for row in rows], dtype=torch.int64),
         }
-        about = {"kinds": json.dumps(list(kinds)), "pad": str(pad_token_id), "image": str(image_token_id)}
+        about = {
+            "kinds": json.dumps(list(encoded.kinds)),
+            "pad": str(encoded.pad_token_id),
+            "image": str(encoded.image_token_id),
+        }
         save_file(flat, building / "rows.safetensors", metadata=about)
         if salt is not None:
             (building / "salt").write_text(salt + "\n")

@@ -37,7 +37,8 @@ def write_rows(directory: Path, rows: Sequence[Row], salt: bytes | None) -> None
 
     Guarantee: equal rows and salt give equal bytes (for one pyarrow version); an error leaves the old set.
     """
-    assert salt is None or len(salt) == SALT_BYTES
+    if salt is not None and len(salt) != SALT_BYTES:
+        raise ValueError(f"a salt has {SALT_BYTES} bytes, got {len(salt)}")
     numbers: dict[bytes, int] = {}
     records = [
         {

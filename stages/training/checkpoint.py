@@ -9,6 +9,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from stages.core.files import write_bytes
+from stages.training.intents import way_out
 from stages.training.optimizer import OptimizerState
 
 
@@ -43,13 +44,11 @@ def load_checkpoint(path: Path, fingerprint: str, device: str) -> Checkpoint | N
             state = json.loads((file.metadata() or {})["state"])
             tensors = {name: file.get_tensor(name) for name in ("weights", "first", "second", "updates")}
     except (SafetensorError, KeyError) as error:
-        raise ValueError(
-            f"{path} is not a checkpoint ({error}): remove {path.parent} to abandon that run"
-        ) from None
+        raise ValueError(f"{path} is not a checkpoint ({error}): {way_out(path.parent)}") from None
     if state["fingerprint"] != fingerprint:
         raise ValueError(
-            f"{path} is a checkpoint of other inputs; resuming it would reuse its noise: remove "
-            f"{path.parent} to abandon that run"
+            f"{path} is a checkpoint of other inputs; resuming it would reuse its noise: "
+            f"{way_out(path.parent)}"
         )
     return Checkpoint(
         fingerprint,

@@ -1,16 +1,26 @@
 """The append-only record of what a run set out to do, written before it does it.
 
 Line 1 is the plan and the identity of the run; every later line names a step whose private rows are about to
-be read. A line is on disk (fsync) before the read, so a crash can lose a result but never a charge.
+be read, and the mechanism that reads them. A line is on disk (fsync) before the read, so a crash can lose a
+result but never a charge.
 """
 
 import json
 import os
-from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stages.core.files import sync_directory
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A step that read private rows, how often it was begun, and under which mechanism."""
+
+    step: int
+    attempts: int
+    mechanism: dict[str, Any]
 
 
 class Intents:
@@ -21,36 +31,69 @@ class Intents:
         self.path = path
         if path.exists():
             _mend(path)
-        if path.exists() and path.stat().st_size:
-            if read_header(path) != json.loads(json.dumps(header)):
-                raise ValueError(f"{path} belongs to another run: remove {path.parent} to abandon that run")
-        else:
+        found = read_header(path) if path.exists() else None
+        if found is None:
             _append(path, header)
             sync_directory(path.parent)
+        elif found != json.loads(json.dumps(header)):
+            raise ValueError(f"{path} belongs to another run: {way_out(path.parent)}")
 
-    def record(self, step: int) -> None:
-        """Note, durably, that ``step`` is about to read private rows."""
-        _append(self.path, {"step": step})
+    def record(self, step: int, mechanism: dict[str, Any]) -> None:
+        """Note, durably, that ``step`` is about to read private rows by ``mechanism``."""
+        _append(self.path, {"step": step, "mechanism": mechanism})
 
-    def attempts(self) -> Counter[int]:
-        """Return how often each step was begun."""
-        return read_attempts(self.path)
-
-
-def read_header(path: Path) -> dict[str, Any]:
-    """Return the first line of an intents file."""
-    with open(path) as file:
-        header: dict[str, Any] = json.loads(file.readline())
-    return header
+    def begun(self) -> list[Begun]:
+        """Return every step that was begun, in order."""
+        return read_begun(self.path)
 
 
-def read_attempts(path: Path) -> Counter[int]:
-    """Return how often each step was begun.
+def way_out(folder: Path) -> str:
+    """Say how a run that cannot go on is abandoned without losing its charge."""
+    return f"to abandon that run and keep its charge, rename {folder} to {folder.name}-abandoned"
 
-    A last line that a crash cut off was never acted on and does not count.
+
+def read_header(path: Path) -> dict[str, Any] | None:
+    """Return the first line of an intents file; None where a crash cut it off, before any step."""
+    lines = _lines(path)
+    return lines[0] if lines else None
+
+
+def read_begun(path: Path) -> list[Begun]:
+    """Return every step that was begun, in order.
+
+    A last line that a crash cut off was never acted on and does not count; any other broken line is a
+    ValueError, for then the charge is unknown.
     """
-    lines = path.read_text().split("\n")[1:-1]
-    return Counter(int(json.loads(line)["step"]) for line in lines)
+    found: dict[int, Begun] = {}
+    for number, line in enumerate(_lines(path)[1:], 2):
+        if not isinstance(line.get("step"), int) or not isinstance(line.get("mechanism"), dict):
+            raise _damaged(path, number)
+        earlier = found.get(line["step"])
+        if earlier is not None and earlier.mechanism != line["mechanism"]:
+            raise ValueError(f"{path} says that step {earlier.step} was begun under two mechanisms")
+        attempts = 1 + (earlier.attempts if earlier else 0)
+        found[line["step"]] = Begun(line["step"], attempts, line["mechanism"])
+    return [found[step] for step in sorted(found)]
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    found = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            value = json.loads(line)
+        except ValueError:
+            raise _damaged(path, number) from None
+        if not isinstance(value, dict):
+            raise _damaged(path, number)
+        found.append(value)
+    return found
+
+
+def _damaged(path: Path, number: int) -> ValueError:
+    return ValueError(
+        f"{path} is damaged at line {number}, so what that run spent is unknown: restore the file, or move "
+        f"{path.parent} away and count all its planned steps as spent"
+    )
 
 
 def _append(path: Path, value: dict[str, Any]) -> None:

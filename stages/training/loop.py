@@ -1,25 +1,20 @@
 """The training loop: sample, estimate, privatise, update. Says where private data ends."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from stages.core.progress import progress
-from stages.privacy.noise import NoisySum, add_noise, publish
 from stages.privacy.plan import Plan
-from stages.privacy.sampling import choose_rows, poisson_sample
 from stages.privacy.stream import Streams
 from stages.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from stages.training.estimators import Learner, Units, clipped_gradient_sum, plain_gradient_sum
-from stages.training.intents import Intents
+from stages.training.estimators import Learner
+from stages.training.intents import Intents, way_out
+from stages.training.mechanism import Mechanism
 from stages.training.optimizer import Optim, OptimizerState, update
 from stages.training.run_folder import RunFolder
 from stages.training.update_pruning import Update, updated_weights
-
-Release = Callable[[Units, int], NoisySum]
-"""From the sampled units of a step to a sum that may be published."""
 
 
 @dataclass(frozen=True)
@@ -46,25 +41,23 @@ def train(
     Poisson-sampled steps and of public values: the event ``plan.event(plan.sampling.steps)``. A run killed
     at any moment and resumed returns the same bits.
     """
-    release = release_of(plan, learner, streams)
+    mechanism = Mechanism.of(plan)
     rows_by_unit = learner.encoded.rows_by_unit()
     blocks = list(learner.trainable.slices().values())
     steps = plan.sampling.steps
     state = load_checkpoint(folder.checkpoint, streams.fingerprint, learner.device) or _start(
         streams, learner
     )
+    if not 0 <= state.step <= steps:
+        raise ValueError(f"{folder.checkpoint} is at step {state.step} of {steps}: {way_out(folder.path)}")
     with progress(streams.stage, steps) as advance:
         for step in range(state.step, steps):
-            intents.record(step)
+            intents.record(step, mechanism.to_json())
             learner.trainable.assign(state.weights_P)
             # private from here
-            sampled = poisson_sample(len(rows_by_unit), plan.sampling.rate, streams.at("sampling", step))
-            units = [
-                choose_rows(rows_by_unit[unit], plan.rows_per_unit, streams.at("rows", step, str(unit)))
-                for unit in sampled
-            ]
-            noisy = release(units, step)
-            del sampled, units
+            units = mechanism.sample(rows_by_unit, streams, step)
+            noisy = mechanism.release(learner, units, streams, step)
+            del units
             # public from here
             is_updated_P = updated_weights(noisy, blocks, choices.update, seed=choices.seed, step=step)
             weights_P, optimizer = update(
@@ -80,21 +73,6 @@ def train(
                 save_checkpoint(folder.checkpoint, state)
             advance(state.step)
     return state.weights_P
-
-
-def release_of(plan: Plan, learner: Learner, streams: Streams) -> Release:
-    """Return how a step of ``plan`` turns sampled units into a published sum."""
-    if plan.mechanism == "none":
-        return lambda units, step: publish(plain_gradient_sum(learner, units))
-    clip, noise_multiplier = plan.clip, plan.noise_multiplier
-    assert clip is not None and noise_multiplier is not None
-
-    def noisy(units: Units, step: int) -> NoisySum:
-        return add_noise(
-            clipped_gradient_sum(learner, units, clip), noise_multiplier, streams.at("noise", step)
-        )
-
-    return noisy
 
 
 def _start(streams: Streams, learner: Learner) -> Checkpoint:

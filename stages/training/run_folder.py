@@ -1,24 +1,28 @@
 """Where one run lives between crashes: lock, run key, intents, checkpoint.
 
 Named by the fingerprint of its inputs: ``scratch/<stage>/<fingerprint>/``, outside Git and DVC. One writer at
-a time; the run key is made once and destroyed with the folder when the output has been recorded.
+a time; the run key is made once and destroyed when the output has been accounted. The intents are kept for
+good: what a run began is spent, whatever became of its output.
 """
 
 import fcntl
 import hashlib
-import json
 import os
-import shutil
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.core.files import read_json, write_bytes, write_json
+from stages.core.files import read_json, sync_directory, write_bytes, write_json
 from stages.core.scratch import scratch_folder
+from stages.privacy.plan import Plan
 from stages.privacy.stream import KEY_BYTES, RunKey
-from stages.training.intents import read_attempts, read_header
+from stages.training.intents import read_begun, read_header, way_out
+
+RETIRED = "retired"
+"""The folder of runs whose steps a privacy statement covers."""
 
 
 @dataclass(frozen=True)
@@ -37,21 +41,22 @@ class RunFolder:
         """Return the checkpoint."""
         return self.path / "checkpoint.safetensors"
 
+    @property
+    def key(self) -> Path:
+        """Return the run key's file."""
+        return self.path / "run.key"
+
     def run_key(self) -> RunKey:
         """Return this run's key, fresh from the operating system the first time."""
-        path = self.path / "run.key"
-        if not path.exists():
+        if not self.key.exists():
             if self.checkpoint.exists():
                 raise ValueError(
-                    f"{path} is gone but {self.checkpoint.name} is there: remove {self.path} to abandon "
-                    "that run"
+                    f"{self.key} is gone but {self.checkpoint.name} is there: {way_out(self.path)}"
                 )
-            write_bytes(path, RunKey.fresh().secret, mode=0o600)
-        secret = path.read_bytes()
+            write_bytes(self.key, RunKey.fresh().secret, mode=0o600)
+        secret = self.key.read_bytes()
         if len(secret) != KEY_BYTES:
-            raise ValueError(
-                f"{path} is not a run key of {KEY_BYTES} bytes: remove {self.path} to abandon that run"
-            )
+            raise ValueError(f"{self.key} is not a run key of {KEY_BYTES} bytes: {way_out(self.path)}")
         return RunKey(secret)
 
     def finish(self, trace: Path) -> None:
@@ -63,84 +68,137 @@ class RunFolder:
         done = self.path / "done.json"
         return str(read_json(done)["trace"]) if done.exists() else None
 
+    def destroy_secrets(self) -> None:
+        """Overwrite and remove the run key; remove the checkpoint."""
+        if self.key.exists():
+            with open(self.key, "r+b") as file:
+                file.write(os.urandom(KEY_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+            self.key.unlink()
+        self.checkpoint.unlink(missing_ok=True)
+
 
 @contextmanager
 def open_run(stage: str, fingerprint: str, recorded_trace: str | None) -> Iterator[RunFolder]:
     """Yield the run's folder, locked.
 
     A run that ended with the trace which DVC has recorded is over: running the stage again is a new release,
-    with a new key.
+    with a new key. The earlier run is set aside with its intents, to be charged.
     """
     with _lock(stage, fingerprint):
         folder = RunFolder(scratch_folder(stage, fingerprint))
         if recorded_trace is not None and folder.finished_as() == recorded_trace:
-            shutil.rmtree(folder.path)
+            _set_aside(folder)
             folder = RunFolder(scratch_folder(stage, fingerprint))
         yield folder
 
 
-def discard_run(stage: str, fingerprint: str) -> None:
-    """Destroy a run's key and checkpoints."""
-    path = scratch_folder(stage) / fingerprint
-    key = path / "run.key"
-    if key.exists():
-        with open(key, "r+b") as file:
-            file.write(os.urandom(KEY_BYTES))
-            os.fsync(file.fileno())
-    shutil.rmtree(path, ignore_errors=True)
+def is_begun(stage: str, fingerprint: str, recorded_trace: str | None) -> bool:
+    """Tell whether a run of these inputs has begun a step and is not over: going on is no new release."""
+    folder = RunFolder(scratch_folder(stage) / fingerprint)
+    if not folder.intents.exists() or not read_begun(folder.intents):
+        return False
+    return recorded_trace is None or folder.finished_as() != recorded_trace
+
+
+def retire_run(stage: str, name: str, release: str, steps: int) -> bool:
+    """Destroy the secrets of a run that a statement covers and put its intents away; False if it was kept.
+
+    A run is kept when a living process holds it, when it is another release, or when it has begun other than
+    ``steps`` steps: what it began since is still to be charged.
+    """
+    if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z_-]*", name) or not re.fullmatch(r"[0-9a-f]{32}", release):
+        raise ValueError(f"the trace names a run {name!r} of release {release!r}, which no run is called")
+    folder = RunFolder(scratch_folder(stage) / name)
+    if not folder.intents.exists():
+        return False
+    try:
+        with _lock(stage, name):
+            header = read_header(folder.intents)
+            if header is None or header["release"] != release or len(read_begun(folder.intents)) != steps:
+                return False
+            folder.destroy_secrets()
+            _move(folder.path, scratch_folder(stage, RETIRED) / release)
+            return True
+    except _Held:
+        return False
 
 
 @dataclass(frozen=True)
 class Abandoned:
-    """An unfinished run of other inputs: its intents count as spent."""
+    """Another run whose steps no statement covers: its intents count as spent."""
 
-    fingerprint: str
-    header: dict[str, Any]
+    name: str
+    release: str
+    plan: dict[str, Any]
     steps: int
 
 
-def abandoned_runs(stage: str, fingerprint: str, population: str) -> list[Abandoned]:
-    """Return the unfinished runs of ``stage`` on ``population`` with another fingerprint.
+def abandoned_runs(stage: str, fingerprint: str, plan: Plan) -> list[Abandoned]:
+    """Return the runs of ``stage`` on the population of ``plan`` that no statement covers yet, but this one.
 
-    A run that a living process holds is not among them.
+    A run that a living process holds is not among them. One whose intents are damaged, or that counts by
+    another unit or relation, is a ValueError: its charge cannot be added up.
     """
     found = []
     for path in sorted(scratch_folder(stage).iterdir()):
         folder = RunFolder(path)
-        if not path.is_dir() or path.name == fingerprint or folder.finished_as() is not None:
+        if path.name in (fingerprint, RETIRED) or not folder.intents.exists():
             continue
-        if not folder.intents.exists() or not _is_free(stage, path.name):
+        if not _is_free(stage, path.name):
             continue
-        try:
-            header, attempts = read_header(folder.intents), read_attempts(folder.intents)
-        except json.JSONDecodeError:
+        header, begun = read_header(folder.intents), read_begun(folder.intents)
+        if header is None or not begun or header["plan"]["population"]["name"] != plan.population.name:
             continue
-        if attempts and header["plan"]["population"]["name"] == population:
-            found.append(Abandoned(path.name, header, len(attempts)))
+        counted = (header["plan"]["population"]["unit"], header["plan"]["relation"])
+        if counted != (plan.population.unit, plan.relation):
+            raise ValueError(
+                f"{path} is a run on population '{plan.population.name}' that counts per {counted[0]} under "
+                f"{counted[1]}: give the population that unit and relation again"
+            )
+        found.append(Abandoned(path.name, str(header["release"]), header["plan"], len(begun)))
     return found
 
 
-def _lock_path(stage: str, fingerprint: str) -> Path:
-    return scratch_folder(stage) / f"{fingerprint}.lock"
+def _set_aside(folder: RunFolder) -> None:
+    folder.destroy_secrets()
+    number = 1
+    while folder.path.with_name(f"{folder.path.name}-{number}").exists():
+        number += 1
+    _move(folder.path, folder.path.with_name(f"{folder.path.name}-{number}"))
+
+
+def _move(path: Path, target: Path) -> None:
+    os.replace(path, target)
+    sync_directory(path.parent)
+    sync_directory(target.parent)
+
+
+def _lock_path(stage: str, name: str) -> Path:
+    return scratch_folder(stage) / f"{name}.lock"
+
+
+class _Held(ValueError):
+    """A living process has the run."""
 
 
 @contextmanager
-def _lock(stage: str, fingerprint: str) -> Iterator[None]:
-    with open(_lock_path(stage, fingerprint), "w") as file:
+def _lock(stage: str, name: str) -> Iterator[None]:
+    with open(_lock_path(stage, name), "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(
+            raise _Held(
                 f"another process is running stage {stage} on the same inputs: wait for it, or stop it "
                 "and run again"
             ) from None
         yield
 
 
-def _is_free(stage: str, fingerprint: str) -> bool:
-    with open(_lock_path(stage, fingerprint), "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+def _is_free(stage: str, name: str) -> bool:
+    try:
+        with _lock(stage, name):
+            return True
+    except _Held:
+        return False

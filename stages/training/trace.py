@@ -1,10 +1,10 @@
 """What a run really executed: one line a step, what the accountant needs and nothing private."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from stages.privacy.plan import Plan
+from stages.training.intents import Begun
 from stages.training.run_folder import Abandoned
 
 VERSION = 1
@@ -16,7 +16,7 @@ def trace_json(
     release: str,
     fingerprint: str,
     plan_digest: str,
-    attempts: Counter[int],
+    begun: Sequence[Begun],
     abandoned: Sequence[Abandoned],
     adapter: dict[str, str],
     code: str,
@@ -25,8 +25,10 @@ def trace_json(
 ) -> dict[str, Any]:
     """Return the stored form.
 
-    ``attempts`` counts how often each step was begun; a replay after a crash draws the same bits.
+    ``begun`` is what the intents say of each step; a replay after a crash draws the same bits.
     """
+    if [step.step for step in begun] != list(range(plan.sampling.steps)):
+        raise ValueError(f"the run did not begin each of its {plan.sampling.steps} planned steps")
     return {
         "version": VERSION,
         "release": release,
@@ -34,20 +36,9 @@ def trace_json(
         "population": plan.population.name,
         "plan": plan_digest,
         "mechanism": plan.mechanism,
-        "steps": [
-            {
-                "step": step,
-                "attempts": attempts[step],
-                "sampler": plan.sampler,
-                "rate": plan.sampling.rate,
-                "expected_batch": plan.sampling.expected_batch,
-                "clip": plan.clip,
-                "noise_multiplier": plan.noise_multiplier,
-            }
-            for step in range(plan.sampling.steps)
-        ],
+        "steps": [{"step": step.step, "attempts": step.attempts, **step.mechanism} for step in begun],
         "abandoned": [
-            {"fingerprint": run.fingerprint, "plan": run.header["plan"], "steps": run.steps}
+            {"run": run.name, "release": run.release, "plan": run.plan, "steps": run.steps}
             for run in abandoned
         ],
         "adapter": adapter,

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from PIL import Image
 from torch import Tensor
 
-from stages.records.encoded import TokenRow
+from stages.records.encoded import EncodedSet, TokenRow
 from stages.records.row import Row
 from stages.vlm.family import Loaded
 from stages.vlm.llava import Seen
@@ -119,6 +120,40 @@ def encode_rows(
         unit = units.setdefault(row.unit, len(units))
         encoded.append(TokenRow(*pruned, images=images, unit=unit, kind=kinds.index(row.kind)))
     return encoded
+
+
+def encode_set(
+    loaded: Loaded, rows: Sequence[Row], rule: Rule, advance: Callable[[int], None] = lambda done: None
+) -> EncodedSet:
+    """Encode rows and their distinct images under ``rule``; ``advance`` is told how many images are done."""
+    images, images_of_row = distinct_images(rows)
+    seen = list(encode_images(loaded, images, rule, advance))
+    features = [image.features_SD for image in seen]
+    return assemble(
+        loaded,
+        rows,
+        images_of_row,
+        torch.stack(features) if features else torch.zeros(0, 0, 0),
+        [image.source_S for image in seen],
+    )
+
+
+def assemble(
+    loaded: Loaded,
+    rows: Sequence[Row],
+    images_of_row: Sequence[tuple[int, ...]],
+    features_ISD: Tensor,
+    sources: Sequence[tuple[int, ...]],
+) -> EncodedSet:
+    """Return rows and kept features as one set; ``sources`` are the patches whose places features take."""
+    kinds = sorted({row.kind for row in rows})
+    return EncodedSet(
+        features_ISD=features_ISD,
+        rows=tuple(encode_rows(loaded, rows, images_of_row, sources, kinds)),
+        kinds=tuple(kinds),
+        pad_token_id=pad_token_id(loaded),
+        image_token_id=loaded.model.config.image_token_id,
+    )
 
 
 def pad_token_id(loaded: Loaded) -> int:

@@ -7,7 +7,7 @@ import torch
 
 from stages.records.encoded import EncodedSet, collate
 from stages.records.row import Row
-from stages.vlm.encoder import Rule, distinct_images, encode_rows, pad_token_id, pixels_of
+from stages.vlm.encoder import Rule, assemble, distinct_images, pixels_of
 from stages.vlm.family import Loaded
 from stages.vlm.llava import Seen
 
@@ -78,15 +78,8 @@ class PublicSample:
 
     def _encode(self, rule: Rule) -> EncodedSet:
         kept = rule.keep(self.seen)
-        kinds = sorted({row.kind for row in self.rows})
         sources = [tuple(source) for source in kept.source_BS.tolist()]
-        return EncodedSet(
-            features_ISD=kept.features_BSD.cpu(),
-            rows=tuple(encode_rows(self.loaded, self.rows, self.images_of_row, sources, kinds)),
-            kinds=tuple(kinds),
-            pad_token_id=pad_token_id(self.loaded),
-            image_token_id=self.loaded.model.config.image_token_id,
-        )
+        return assemble(self.loaded, self.rows, self.images_of_row, kept.features_BSD.cpu(), sources)
 
     def _batches(self) -> Iterator[range]:
         for start in range(0, len(self.rows), self.micro_batch):

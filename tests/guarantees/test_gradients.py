@@ -4,18 +4,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import ALL, PRUNED, encode, load_float64, rows
+from models import ALL, PRUNED, load_float64, rows
 from stages.privacy.clipping import clip_sum, unit_means
 from stages.privacy.gradients import TrainableLayers, row_gradients
 from stages.trainable.lora import Trainable, attach
 from stages.training.estimators import Learner, clipped_gradient_sum, plain_gradient_sum
+from stages.vlm.encoder import encode_set
 
 TARGETS = ("q_proj", "v_proj", "o_proj", "gate_proj", "down_proj")
 
 
 def make_learner(path, rule, *, units, rows_per_unit=1, images_per_row=1, micro_batch=100):
     loaded = load_float64(path)
-    encoded = encode(loaded, rows(units, rows_per_unit, images_per_row), rule)
+    encoded = encode_set(loaded, rows(units, rows_per_unit, images_per_row), rule)
     section = Trainable(kind="lora", rank=2, alpha=4.0, targets=TARGETS)
     model = attach(loaded.model, section, loaded.family.LANGUAGE_MODEL, seed=1).double()
     layers = TrainableLayers.of(model)

@@ -191,6 +191,11 @@ def test_the_run_key_is_found_nowhere_and_a_planted_one_is(encoded_checkout):
     assert "planted.db: hex" in found_in(checkout, key)
 
 
+def training_charges(checkout: Path) -> list[dict]:
+    charges = json.loads((checkout / "data/account/charges.json").read_text())["charges"]
+    return [charge for charge in charges if charge["stage"] == "finetune"]
+
+
 def test_a_forced_rerun_is_a_fresh_release(encoded_checkout):
     checkout = prepared(encoded_checkout, steps=6)
     dvc(checkout, "repro", "account")
@@ -202,30 +207,75 @@ def test_a_forced_rerun_is_a_fresh_release(encoded_checkout):
     assert first["adapter"]["adapter_model.safetensors"] != second["adapter"]["adapter_model.safetensors"]
 
 
+def test_a_finished_run_that_no_statement_covers_is_charged_with_the_next(encoded_checkout):
+    checkout = prepared(encoded_checkout, steps=6)
+    dvc(checkout, "repro", "finetune")
+    dvc(checkout, "repro", "--force", "--single-item", "finetune")
+    edit_params(checkout, {r"beta2: \S+": "beta2: 0.9"})
+    dvc(checkout, "repro", "account")
+    charges = training_charges(checkout)
+    assert [charge["event"]["count"] for charge in charges] == [6, 6, 6]
+    assert len({charge["release"] for charge in charges}) == 3
+    dvc(checkout, "repro", "--force", "--single-item", "account")
+    assert training_charges(checkout) == charges
+    kept = sorted(path.name for path in (checkout / "scratch/finetune/retired").iterdir())
+    assert kept == sorted(charge["release"] for charge in charges)
+    assert [path for path in (checkout / "scratch/finetune").rglob("*") if path.suffix == ".key"] == []
+
+
 def test_an_abandoned_run_is_charged_for_every_step_it_began(encoded_checkout):
     checkout = prepared(encoded_checkout, steps=12)
     kill_at(checkout, 4, 0.0)
     begun = steps_begun(checkout)
     edit_params(checkout, {r"beta2: \S+": "beta2: 0.9"})
     dvc(checkout, "repro", "account")
-    charges = json.loads((checkout / "data/account/charges.json").read_text())["charges"]
-    training = [charge for charge in charges if charge["stage"] == "finetune"]
-    assert [charge["event"]["count"] for charge in training] == [12, begun]
+    assert [charge["event"]["count"] for charge in training_charges(checkout)] == [12, begun]
     statement = json.loads((checkout / "data/account/statement.json").read_text())
     plan = json.loads((checkout / "data/plan.json").read_text())
     assert statement["epsilon"] > plan["epsilon"]
 
 
-def test_weights_that_are_merely_missing_are_not_trained_again_for_people_who_are_not_public(
-    encoded_checkout,
-):
-    checkout = encoded_checkout
-    edit_params(checkout, {"public: true": "public: false"})
+def not_public(checkout: Path) -> Path:
+    """Declare the population not public, and give its records the salt that this asks for."""
+    folder = checkout / "data/private"
+    folder.mkdir()
+    shutil.move(checkout / "data/demonstration/private.parquet", folder)
+    (folder / "salt").write_bytes(os.urandom(32))
+    edit_params(
+        checkout, {"public: true": "public: false", "data/demonstration/private.parquet": "data/private"}
+    )
+    return checkout
+
+
+def test_people_who_are_not_public_are_released_once_unless_a_new_release_is_meant(encoded_checkout):
+    checkout = not_public(encoded_checkout)
     dvc(checkout, "repro", "account")
-    shutil.rmtree(checkout / ".dvc/cache")
-    shutil.rmtree(checkout / "models/adapter")
-    refused = dvc(checkout, "repro", "--single-item", "finetune", check=False)
-    assert refused.returncode != 0
-    assert "dvc pull" in refused.stderr and "--new-release" in refused.stderr
-    again = dvc(checkout, "repro", "--single-item", "finetune", check=False, DUALPRIV_NEW_RELEASE="1")
+    for prepare in (
+        lambda: None,
+        lambda: edit_params(checkout, {r"beta2: \S+": "beta2: 0.9"}),
+        lambda: shutil.rmtree(checkout / ".dvc/cache"),
+    ):
+        prepare()
+        refused = dvc(checkout, "repro", "--force", "--single-item", "finetune", check=False)
+        assert refused.returncode != 0
+        assert "dvc pull" in refused.stderr and "--new-release" in refused.stderr
+    again = dvc(
+        checkout, "repro", "--force", "--single-item", "finetune", check=False, DUALPRIV_NEW_RELEASE="1"
+    )
     assert again.returncode == 0, again.stderr
+
+
+def test_a_killed_first_release_of_people_who_are_not_public_goes_on(encoded_checkout):
+    checkout = prepared(not_public(encoded_checkout), steps=12)
+    dvc(checkout, "repro", "encode", "plan")
+    kill_at(checkout, 4, 0.0)
+    dvc(checkout, "repro", "account")
+    assert [charge["event"]["count"] for charge in training_charges(checkout)] == [12]
+
+
+def test_half_precision_is_refused_for_people_who_are_not_public(encoded_checkout):
+    checkout = not_public(encoded_checkout)
+    edit_params(checkout, {"precision: float32": "precision: bfloat16"})
+    refused = dvc(checkout, "repro", "finetune", check=False)
+    assert refused.returncode != 0 and "set model.precision to float32" in refused.stderr
+    assert steps_begun(checkout) == -1

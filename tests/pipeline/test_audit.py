@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from checkout import run
+from ruamel.yaml import YAML
 
 from pipeline.audit import audit
 from stages.privacy.audit import CHARGES, PLAN, STATEMENT, TRACE
@@ -72,6 +73,33 @@ def test_a_changed_scalar_is_noticed_even_where_dvc_lock_is_rewritten_to_match(r
         if audit(ran_checkout)["verdict"] == "pass":
             missed.append(path)
     assert not missed
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(f"sampling.{name}" for name in ("rate", "steps", "expected_batch")),
+        *(f"estimator.{name}" for name in ("kind", "clip", "rows_per_unit")),
+        *(f"privacy.{name}" for name in ("epsilon", "delta", "relation")),
+        *(f"population.{name}" for name in ("name", "max_units", "public", "unit")),
+    ],
+)
+def test_a_plan_that_is_not_the_public_configuration_is_noticed(ran_checkout, key):
+    yaml = YAML()
+    lock = yaml.load(ran_checkout / "dvc.lock")
+    section, name = key.split(".")
+    configured = lock["stages"]["plan"]["params"]["params.yaml"][section]
+    configured[name] = other(configured[name])
+    yaml.dump(lock, ran_checkout / "dvc.lock")
+    found = audit(ran_checkout)["findings"]
+    assert [finding["file"] for finding in found] == [PLAN], found
+
+
+def test_an_epsilon_that_is_no_number_is_noticed(ran_checkout):
+    plan = json.loads((ran_checkout / PLAN).read_text())
+    (ran_checkout / PLAN).write_text(json.dumps({**plan, "epsilon": float("nan")}))
+    problems = [finding["problem"] for finding in audit(ran_checkout)["findings"]]
+    assert any("promises epsilon nan" in problem for problem in problems)
 
 
 def dualpriv(checkout: Path, *arguments: str):

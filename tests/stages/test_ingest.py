@@ -39,6 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Image.new("RGB", (4, 4), "red").save(picture, "PNG")
         (tmp_path / name / "red.png").write_bytes(picture.getvalue())
         write_records(tmp_path / name, [record(number, f"{unit} {number // 2}") for number in range(80)])
+    (tmp_path / "private" / "salt").write_bytes(os.urandom(32))
     write_params(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DUALPRIV_SCRATCH", str(tmp_path / "scratch"))
@@ -118,6 +119,18 @@ def test_bad_records_are_refused_before_anything_is_written(which: str, folder: 
         Ingest.load().run()
     assert not (folder / "data").exists()
     assert not (folder / "scratch").exists()
+
+
+@pytest.mark.parametrize("salt", [None, b"short"])
+def test_private_input_whose_digest_could_be_guessed_is_refused(salt: bytes | None, folder: Path) -> None:
+    (folder / "private" / "salt").unlink()
+    if salt is not None:
+        (folder / "private" / "salt").write_bytes(salt)
+    with pytest.raises(ValueError, match="put 32 random bytes beside the records of population 'clinic'"):
+        Ingest.load().run()
+    assert not (folder / "data").exists()
+    write_params(folder, public=True)
+    Ingest.load().run()
 
 
 def test_a_unit_in_both_sources_is_refused(folder: Path) -> None:

@@ -60,6 +60,12 @@ def test_a_parameter_an_input_byte_and_a_code_file_each_change_it(
     assert of(checkout) != before
 
 
+def test_an_upgraded_library_changes_it(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = of(checkout)
+    monkeypatch.setattr("stages.core.fingerprint.versions", lambda: {"torch": "0"})
+    assert of(checkout) != before
+
+
 @pytest.mark.parametrize(
     "change",
     [

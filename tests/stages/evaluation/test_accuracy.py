@@ -6,9 +6,10 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from models import ALL, encode, rows
+from models import ALL, rows
 from stages.evaluation.accuracy import Accuracy, accuracy_by_kind, wilson_interval
 from stages.records.encoded import collate
+from stages.vlm.encoder import encode_set
 from stages.vlm.family import load
 
 
@@ -28,7 +29,7 @@ def test_no_rows_say_nothing() -> None:
 def test_rows_are_counted_by_kind_whatever_the_micro_batch(tiny_llava: Path, micro_batch: int) -> None:
     """A family that answers every other row right: the counts are then known."""
     loaded, given = load(tiny_llava), rows(units=3, rows_per_unit=3)
-    encoded = encode(loaded, given, ALL)
+    encoded = encode_set(loaded, given, ALL)
     asked = iter(range(len(given)))
 
     class EveryOther:
@@ -51,7 +52,7 @@ def test_rows_are_counted_by_kind_whatever_the_micro_batch(tiny_llava: Path, mic
 def test_one_wrong_token_makes_a_row_wrong(tiny_llava: Path) -> None:
     """The model's own greedy tokens as labels are all right; any one of them changed is wrong."""
     loaded = load(tiny_llava)
-    batch = collate(encode(loaded, rows(units=2), ALL), [0, 1])
+    batch = collate(encode_set(loaded, rows(units=2), ALL), [0, 1])
     logits_RAV, labels_RA = loaded.family.learned_logits(loaded.model, batch)
     best_RA, learned_RL = logits_RAV.argmax(dim=-1), batch.next_labels_RL != -100
     batch.next_labels_RL[learned_RL] = best_RA[labels_RA != -100]

@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from models import ALL, PRUNED, encode, load_float64, picture, rows
+from models import ALL, PRUNED, load_float64, picture, rows
 from stages.evaluation.answer import MAX_NEW_TOKENS, answer, end_marks, greedy_tokens, prompt_of
 from stages.records.encoded import IGNORED, collate
 from stages.records.row import IMAGE, Row
-from stages.vlm.encoder import Rule
+from stages.vlm.encoder import Rule, encode_set
 from stages.vlm.family import Loaded
 
 RULES = pytest.mark.parametrize("rule", [ALL, PRUNED], ids=["all tokens", "pruned"])
@@ -25,7 +25,7 @@ def question_of(row: Row) -> str:
 
 def learn(loaded: Loaded, given: list[Row], rule: Rule, known: range) -> Loaded:
     """Return the model after it has learned the ``known`` rows by heart: some verdicts become true."""
-    model, batch = loaded.model.requires_grad_(True), collate(encode(loaded, given, rule), known)
+    model, batch = loaded.model.requires_grad_(True), collate(encode_set(loaded, given, rule), known)
     optimizer = torch.optim.Adam(model.model.language_model.parameters(), lr=3e-3)
     for _ in range(60):
         optimizer.zero_grad()
@@ -41,7 +41,7 @@ def test_greedy_tokens_are_the_labels_exactly_where_teacher_forcing_says_answere
 ) -> None:
     given = rows(units=6, rows_per_unit=2)
     loaded = learn(load_float64(tiny_llava), given, rule, range(6))
-    encoded = encode(loaded, given, rule)
+    encoded = encode_set(loaded, given, rule)
     verdicts = loaded.family.rows_answered(loaded.model, collate(encoded, range(len(given)))).tolist()
     assert set(verdicts) == {True, False}, "the test needs rows of both kinds"
     for row, tokens, is_answered in zip(given, encoded.rows, verdicts, strict=True):
@@ -56,7 +56,7 @@ def test_greedy_tokens_are_the_labels_exactly_where_teacher_forcing_says_answere
 @RULES
 def test_the_prompt_is_the_beginning_of_the_row_that_was_trained_on(tiny_llava: Path, rule: Rule) -> None:
     loaded, given = load_float64(tiny_llava), rows(units=2, rows_per_unit=3)
-    encoded = encode(loaded, given, rule)
+    encoded = encode_set(loaded, given, rule)
     for row, trained in zip(given, encoded.rows, strict=True):
         prompt, seen = prompt_of(loaded, row.images[0], question_of(row), rule)
         length = len(prompt.input_ids)

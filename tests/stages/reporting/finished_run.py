@@ -2,7 +2,6 @@
 
 import hashlib
 import shutil
-from collections import Counter
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
 from stages.privacy.statement import statement_json
 from stages.trainable.lora import Trainable, attach, save_adapter
+from stages.training.intents import Begun
+from stages.training.mechanism import Mechanism
 from stages.training.trace import trace_json
 from stages.vlm.family import load
 
@@ -66,7 +67,7 @@ def write_accounts(root: Path, plan: Plan) -> None:
         release="r" * 32,
         fingerprint="f" * 32,
         plan_digest=hashlib.sha256(canonical_json(plan.to_json())).hexdigest(),
-        attempts=Counter(range(plan.sampling.steps)),
+        begun=[Begun(step, 1, Mechanism.of(plan).to_json()) for step in range(plan.sampling.steps)],
         abandoned=[],
         adapter={file.name: sha256(file) for file in sorted((root / "models/adapter").iterdir())},
         code="c" * 64,

@@ -1,20 +1,48 @@
-"""A run's folder has one writer, one key, and ends when its output is recorded."""
+"""A run's folder has one writer, one key, and ends when its output is accounted; its charge never ends."""
 
 import hashlib
 import json
 
 import pytest
 
+from stages.privacy.accounting import Target
+from stages.privacy.plan import Plan, plan_nonprivate
+from stages.privacy.population import Population
+from stages.privacy.sampling import Sampling
 from stages.training.checkpoint import load_checkpoint
-from stages.training.intents import Intents, read_attempts
-from stages.training.run_folder import RunFolder, abandoned_runs, discard_run, open_run
+from stages.training.intents import Begun, Intents, read_begun, read_header
+from stages.training.run_folder import RunFolder, abandoned_runs, is_begun, open_run, retire_run
 
-HEADER = {"release": "r", "plan": {"population": {"name": "people"}}}
+RELEASE = "0" * 32
+HEADER = {"release": RELEASE, "plan": {"population": {"name": "people"}}}
+USED = {"rate": 0.5}
+DONE = hashlib.md5(b"{}").hexdigest()
 
 
 @pytest.fixture(autouse=True)
 def _scratch(tmp_path, monkeypatch):
     monkeypatch.setenv("DUALPRIV_SCRATCH", str(tmp_path / "scratch"))
+
+
+def plan_of(name: str = "people", unit: str = "person", relation: str = "add_or_remove_one") -> Plan:
+    return plan_nonprivate(
+        Target(relation=relation, epsilon=1.0, delta=1e-5),
+        Population(name=name, public=True, max_units=100, unit=unit),
+        Sampling(steps=3, rate=0.5, expected_batch=10.0),
+        rows_per_unit=1,
+    )
+
+
+def begin(folder: RunFolder, plan: Plan, steps: int = 1, release: str = RELEASE) -> Intents:
+    intents = Intents(folder.intents, {"release": release, "plan": plan.to_json()})
+    for step in range(steps):
+        intents.record(step, USED)
+    return intents
+
+
+def finish(folder: RunFolder, tmp_path) -> None:
+    (tmp_path / "trace.json").write_text("{}")
+    folder.finish(tmp_path / "trace.json")
 
 
 def test_a_second_writer_is_refused():
@@ -26,63 +54,142 @@ def test_a_second_writer_is_refused():
 
 
 def test_the_key_stays_until_the_recorded_output_makes_the_next_run_a_new_release(tmp_path):
-    trace = tmp_path / "trace.json"
-    trace.write_text("{}")
-    digest = hashlib.md5(b"{}").hexdigest()
     with open_run("finetune", "a", None) as folder:
         key = folder.run_key()
         assert folder.run_key() == key
         assert (folder.path / "run.key").stat().st_mode & 0o777 == 0o600
-        folder.finish(trace)
+        finish(folder, tmp_path)
     with open_run("finetune", "a", None) as folder:
         assert folder.run_key() == key, "not yet recorded: the same release goes on"
-    with open_run("finetune", "a", digest) as folder:
+    with open_run("finetune", "a", DONE) as folder:
         assert folder.run_key() != key, "recorded: a forced rerun is a fresh release"
 
 
-def test_a_discarded_run_leaves_nothing():
+def test_a_forced_rerun_before_accounting_leaves_the_first_runs_charge_and_not_its_key(tmp_path):
     with open_run("finetune", "a", None) as folder:
         folder.run_key()
-    discard_run("finetune", "a")
+        folder.checkpoint.write_bytes(b"x")
+        begin(folder, plan_of(), steps=3)
+        finish(folder, tmp_path)
+    with open_run("finetune", "a", DONE) as folder:
+        found = abandoned_runs("finetune", "a", plan_of())
+        assert [(run.name, run.steps) for run in found] == [("a-1", 3)]
+        aside = folder.path.with_name("a-1")
+        assert sorted(file.name for file in aside.iterdir()) == ["done.json", "intents.jsonl"]
+
+
+def test_a_retired_run_keeps_its_intents_alone_and_is_not_charged_again():
+    with open_run("finetune", "a", None) as folder:
+        folder.run_key()
+        folder.checkpoint.write_bytes(b"x")
+        begin(folder, plan_of(), steps=2)
+    assert retire_run("finetune", "a", RELEASE, 2)
     assert not folder.path.exists()
-    discard_run("finetune", "never was")
+    kept = folder.path.parent / "retired" / RELEASE
+    assert [file.name for file in kept.iterdir()] == ["intents.jsonl"]
+    assert abandoned_runs("finetune", "b", plan_of()) == []
+    assert not retire_run("finetune", "a", RELEASE, 2), "again does nothing"
+
+
+def test_a_run_that_went_on_or_lives_or_is_another_release_is_not_retired():
+    with open_run("finetune", "a", None) as folder:
+        begin(folder, plan_of(), steps=2)
+        assert not retire_run("finetune", "a", RELEASE, 2), "a living process has it"
+    assert not retire_run("finetune", "a", RELEASE, 1), "it began a step more than was charged"
+    assert not retire_run("finetune", "a", "1" * 32, 2)
+    assert folder.intents.exists()
+
+
+@pytest.mark.parametrize("name", ["../../home", "a/b", "", ".", "retired/x"])
+def test_a_name_from_a_forged_trace_reaches_no_other_folder(name):
+    with pytest.raises(ValueError, match="no run is called"):
+        retire_run("finetune", name, RELEASE, 1)
+
+
+def test_going_on_with_a_begun_run_is_no_new_release(tmp_path):
+    assert not is_begun("finetune", "a", None)
+    with open_run("finetune", "a", None) as folder:
+        begin(folder, plan_of(), steps=0)
+        assert not is_begun("finetune", "a", None), "no step begun, nothing spent"
+        begin(folder, plan_of(), steps=1)
+        assert is_begun("finetune", "a", DONE)
+        finish(folder, tmp_path)
+    assert not is_begun("finetune", "a", DONE), "recorded: the next is a new release"
 
 
 def test_a_lost_key_beside_a_checkpoint_is_an_error_and_never_a_new_key():
     with open_run("finetune", "a", None) as folder:
         folder.checkpoint.write_bytes(b"x")
-        with pytest.raises(ValueError, match="run.key is gone"):
+        with pytest.raises(ValueError, match="run.key is gone.* rename .* to a-abandoned"):
             folder.run_key()
+
+
+def test_the_way_out_of_a_broken_run_keeps_its_charge():
+    with open_run("finetune", "a", None) as folder:
+        begin(folder, plan_of(), steps=2)
+    folder.path.rename(folder.path.with_name("a-abandoned"))
+    assert [run.steps for run in abandoned_runs("finetune", "a", plan_of())] == [2]
 
 
 def test_intents_count_attempts_and_a_line_cut_off_by_a_crash_never_happened(tmp_path):
     path = tmp_path / "intents.jsonl"
     intents = Intents(path, HEADER)
-    intents.record(0)
-    intents.record(1)
+    intents.record(0, USED)
+    intents.record(1, USED)
     with open(path, "a") as file:
         file.write('{"st')
     again = Intents(path, HEADER)
-    again.record(1)
-    assert again.attempts() == {0: 1, 1: 2} == read_attempts(path)
+    again.record(1, USED)
+    assert again.begun() == [Begun(0, 1, USED), Begun(1, 2, USED)] == read_begun(path)
     with pytest.raises(ValueError, match="belongs to another run"):
         Intents(path, {**HEADER, "release": "other"})
+
+
+def test_a_step_under_two_mechanisms_is_an_error(tmp_path):
+    intents = Intents(tmp_path / "intents.jsonl", HEADER)
+    intents.record(0, USED)
+    intents.record(0, {"rate": 0.9})
+    with pytest.raises(ValueError, match="step 0 was begun under two mechanisms"):
+        intents.begun()
+
+
+@pytest.mark.parametrize("line", ["nonsense", "[]", '{"step": "1", "mechanism": {}}', '{"step": 1}', "\xff"])
+def test_damaged_intents_are_an_unknown_charge_and_never_none(line):
+    with open_run("finetune", "a", None) as folder:
+        begin(folder, plan_of(), steps=2)
+        content = folder.intents.read_bytes().split(b"\n")
+        content[1] = line.encode("latin-1")
+        folder.intents.write_bytes(b"\n".join(content))
+    with pytest.raises(ValueError, match="damaged at line 2, so what that run spent is unknown"):
+        abandoned_runs("finetune", "b", plan_of())
 
 
 def test_a_header_cut_off_by_a_crash_is_written_again(tmp_path):
     path = tmp_path / "intents.jsonl"
     path.write_text('{"release"')
-    Intents(path, HEADER).record(0)
+    assert read_header(path) is None
+    Intents(path, HEADER).record(0, USED)
     assert json.loads(path.read_text().splitlines()[0]) == HEADER
 
 
-def test_unfinished_runs_of_other_inputs_on_these_people_are_found():
-    for name, people in (("a", "people"), ("b", "others"), ("c", "people")):
+def test_other_runs_on_these_people_are_found_finished_or_not(tmp_path):
+    for name, people in (("a", "people"), ("b", "others"), ("c", "people"), ("d", "people")):
         with open_run("finetune", name, None) as folder:
-            Intents(folder.intents, {"release": name, "plan": {"population": {"name": people}}}).record(0)
-    assert [run.fingerprint for run in abandoned_runs("finetune", "c", "people")] == ["a"]
+            begin(folder, plan_of(people))
+            if name == "d":
+                finish(folder, tmp_path)
+    assert [run.name for run in abandoned_runs("finetune", "c", plan_of())] == ["a", "d"]
     with open_run("finetune", "a", None):
-        assert abandoned_runs("finetune", "c", "people") == [], "a living run is not abandoned"
+        found = abandoned_runs("finetune", "c", plan_of())
+        assert [run.name for run in found] == ["d"], "a living run is not abandoned"
+
+
+@pytest.mark.parametrize("counted", [{"unit": "visit"}, {"relation": "replace_one"}])
+def test_a_run_that_counts_by_another_unit_or_relation_has_no_sum_with_this_one(counted):
+    with open_run("finetune", "a", None) as folder:
+        begin(folder, plan_of(**counted))
+    with pytest.raises(ValueError, match="give the population that unit and relation again"):
+        abandoned_runs("finetune", "b", plan_of())
 
 
 def test_a_broken_checkpoint_is_named(tmp_path):

@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from models import ALL, PRUNED, encode, load_float64, picture, rows
+from models import ALL, PRUNED, load_float64, picture, rows
 from stages.records.encoded import IGNORED, collate, read_encoded, write_encoded
 from stages.records.row import Message
-from stages.vlm.encoder import encode_image
+from stages.vlm.encoder import encode_image, encode_set
 from stages.vlm.family import family_of, load
 from stages.vlm.tokens import prune_slots, tokenise
 
@@ -58,7 +58,7 @@ def test_every_assistant_turn_is_learned(loaded):
 
 def test_keeping_all_tokens_equals_the_plain_forward_with_pixels(loaded):
     given = rows(3)
-    batch = collate(encode(loaded, given, ALL), range(3))
+    batch = collate(encode_set(loaded, given, ALL), range(3))
     pixels = loaded.processor.image_processor(
         [Image.open(io.BytesIO(row.images[0])) for row in given], return_tensors="pt"
     )["pixel_values"].double()
@@ -74,7 +74,7 @@ def test_keeping_all_tokens_equals_the_plain_forward_with_pixels(loaded):
 
 
 def test_row_losses_are_per_row_and_do_not_depend_on_neighbours(loaded):
-    encoded = encode(loaded, rows(4, rows_per_unit=2), PRUNED)
+    encoded = encode_set(loaded, rows(4, rows_per_unit=2), PRUNED)
     with torch.no_grad():
         together = loaded.family.row_losses(loaded.model, collate(encoded, range(8)))
         alone = torch.cat(
@@ -86,7 +86,7 @@ def test_row_losses_are_per_row_and_do_not_depend_on_neighbours(loaded):
 @pytest.mark.parametrize("rule", [ALL, PRUNED], ids=["all tokens", "pruned"])
 def test_the_answer_moves_when_a_kept_visual_token_moves(loaded, rule):
     """Fails without an attention mask: transformers then cuts attention at every gap of positions."""
-    encoded = encode(loaded, rows(1), rule)
+    encoded = encode_set(loaded, rows(1), rule)
     for slot in (0, encoded.features_ISD.shape[1] - 1):
         moved = encoded.features_ISD.clone()
         moved[0, slot] += 1.0
@@ -100,7 +100,7 @@ def test_the_answer_moves_when_a_kept_visual_token_moves(loaded, rule):
 
 def test_without_the_mask_the_trap_is_real(loaded):
     """Negative control: the same pruned row without a mask does not see its first visual token any more."""
-    encoded = encode(loaded, rows(1), PRUNED)
+    encoded = encode_set(loaded, rows(1), PRUNED)
     batch = collate(encoded, [0])
     moved = encoded.features_ISD.clone()
     moved[0, 0] += 1.0
@@ -155,21 +155,13 @@ def test_a_text_only_row_keeps_every_token(loaded):
 
 def test_an_images_features_are_the_same_bits_whatever_else_is_encoded(loaded):
     alone = encode_image(loaded, picture(0), PRUNED)
-    among = encode(loaded, rows(5), PRUNED)
+    among = encode_set(loaded, rows(5), PRUNED)
     assert torch.equal(alone.features_SD, among.features_ISD[0])
 
 
 def test_encoded_sets_survive_the_disk_and_a_broken_one_is_named(loaded, tmp_path):
-    encoded = encode(loaded, rows(3, rows_per_unit=2), PRUNED)
-    write_encoded(
-        tmp_path / "set",
-        iter(encoded.features_ISD),
-        encoded.rows,
-        kinds=encoded.kinds,
-        pad_token_id=encoded.pad_token_id,
-        image_token_id=encoded.image_token_id,
-        salt="00ff",
-    )
+    encoded = encode_set(loaded, rows(3, rows_per_unit=2), PRUNED)
+    write_encoded(tmp_path / "set", encoded, "00ff")
     found = read_encoded(tmp_path / "set")
     assert found.rows == encoded.rows and found.kinds == encoded.kinds
     assert torch.equal(found.features_ISD, encoded.features_ISD)
@@ -179,7 +171,7 @@ def test_encoded_sets_survive_the_disk_and_a_broken_one_is_named(loaded, tmp_pat
 
 
 def test_an_empty_batch_collates(loaded):
-    batch = collate(encode(loaded, rows(1), PRUNED), [])
+    batch = collate(encode_set(loaded, rows(1), PRUNED), [])
     assert batch.input_ids_RL.shape == (0, 0) and batch.features == ()
 
 

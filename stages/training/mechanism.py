@@ -1,0 +1,71 @@
+"""What one step does to private units: one object that executes it and says what it executed."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.privacy.noise import NoisySum, add_noise, publish
+from stages.privacy.plan import Plan
+from stages.privacy.sampling import choose_rows, poisson_sample
+from stages.privacy.stream import Streams
+from stages.training.estimators import Learner, Units, clipped_gradient_sum, plain_gradient_sum
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mechanism:
+    """The parameters of a step that the accountant prices; ``clip`` and noise are None without privacy."""
+
+    sampler: Literal["poisson"]
+    rate: float
+    expected_batch: float
+    rows_per_unit: int
+    clip: float | None
+    noise_multiplier: float | None
+
+    def __post_init__(self) -> None:
+        """Refuse clipping without noise, and noise without clipping."""
+        if (self.clip is None) != (self.noise_multiplier is None):
+            raise ValueError(
+                f"clip {self.clip} does not go with noise multiplier {self.noise_multiplier}: a step has "
+                "both or neither"
+            )
+
+    @classmethod
+    def of(cls, plan: Plan) -> "Mechanism":
+        """Return what a step of ``plan`` does."""
+        if (plan.mechanism == "none") != (plan.clip is None):
+            raise ValueError(f"mechanism '{plan.mechanism}' of the plan does not go with clip {plan.clip}")
+        return cls(
+            sampler=plan.sampler,
+            rate=plan.sampling.rate,
+            expected_batch=plan.sampling.expected_batch,
+            rows_per_unit=plan.rows_per_unit,
+            clip=plan.clip,
+            noise_multiplier=plan.noise_multiplier,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the stored form, a part of every intent and so of the trace."""
+        return asdict(self)
+
+    def sample(self, rows_by_unit: Sequence[NDArray[np.int64]], streams: Streams, step: int) -> Units:
+        """Return the rows of each unit that joins a step."""
+        sampled = poisson_sample(len(rows_by_unit), self.rate, streams.at("sampling", step))
+        return [
+            choose_rows(rows_by_unit[unit], self.rows_per_unit, streams.at("rows", step, str(unit)))
+            for unit in sampled
+        ]
+
+    def release(self, learner: Learner, units: Units, streams: Streams, step: int) -> NoisySum:
+        """Return the sum over the sampled units that may be published.
+
+        Guarantee: with ``sample``, the event PoissonSampled(rate, Gaussian(noise_multiplier)); without
+        clipping and noise, no privacy at all.
+        """
+        if self.clip is None or self.noise_multiplier is None:
+            return publish(plain_gradient_sum(learner, units))
+        clipped = clipped_gradient_sum(learner, units, self.clip)
+        return add_noise(clipped, self.noise_multiplier, streams.at("noise", step))

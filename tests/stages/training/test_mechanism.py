@@ -1,0 +1,44 @@
+"""A step executes what it says, and half a mechanism is none."""
+
+import dataclasses
+
+import pytest
+
+from stages.privacy.accounting import Target
+from stages.privacy.plan import plan_for
+from stages.privacy.population import Population
+from stages.privacy.sampling import Sampling
+from stages.training.mechanism import Mechanism
+
+PEOPLE = Population(name="people", public=True, max_units=100, unit="person")
+TARGET = Target(relation="add_or_remove_one", epsilon=8.0, delta=1e-4)
+SAMPLING = Sampling(steps=2, rate=0.5, expected_batch=10.0)
+
+
+def plan_of(kind):
+    return plan_for(kind, TARGET, PEOPLE, SAMPLING, clip=1.0, rows_per_unit=3)
+
+
+@pytest.mark.parametrize("kind", ["gradient", "nonprivate"])
+def test_a_mechanism_says_all_that_it_does(kind):
+    plan = plan_of(kind)
+    assert Mechanism.of(plan).to_json() == {
+        "sampler": "poisson",
+        "rate": 0.5,
+        "expected_batch": 10.0,
+        "rows_per_unit": 3,
+        "clip": plan.clip,
+        "noise_multiplier": plan.noise_multiplier,
+    }
+
+
+@pytest.mark.parametrize("missing", ["clip", "noise_multiplier"])
+def test_clipping_without_noise_and_noise_without_clipping_are_refused(missing):
+    with pytest.raises(ValueError, match="both or neither"):
+        dataclasses.replace(Mechanism.of(plan_of("gradient")), **{missing: None})
+
+
+@pytest.mark.parametrize(("kind", "other"), [("gradient", "none"), ("nonprivate", "gaussian")])
+def test_a_plan_that_contradicts_itself_is_refused(kind, other):
+    with pytest.raises(ValueError, match="does not go with"):
+        Mechanism.of(dataclasses.replace(plan_of(kind), mechanism=other))
