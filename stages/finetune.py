@@ -23,7 +23,7 @@ from stages.training.estimators import Learner
 from stages.training.intents import Intents
 from stages.training.loop import Choices, train
 from stages.training.optimizer import Optim
-from stages.training.run_folder import RunFolder, abandoned_runs, is_begun, open_run
+from stages.training.run_folder import RunFolder, abandoned_runs, is_begun, open_run, retired_releases
 from stages.training.trace import trace_json
 from stages.training.update_pruning import Update
 from stages.vlm.family import load
@@ -59,7 +59,8 @@ class Finetune(Stage):
         identity = fingerprint(self)
         recorded = recorded_digest(self.name(), self.trace)
         if not is_begun(self.name(), identity, recorded):
-            require_new_release(self.name(), self.adapter, public=plan.population.public)
+            earlier = retired_releases(self.name(), plan.population.name)
+            require_new_release(self.name(), self.adapter, public=plan.population.public, earlier=earlier)
         abandoned_runs(self.name(), identity, plan)  # refuses what could not be charged, before any step
         with open_run(self.name(), identity, recorded) as folder:
             self._train(plan, identity, folder)

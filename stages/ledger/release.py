@@ -1,5 +1,6 @@
 """What DVC has already recorded of a release."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,24 @@ def recorded_digest(stage: str, path: Path, lock: Path = LOCK) -> str | None:
     return None if out is None else str(out.get("md5"))
 
 
-def require_new_release(stage: str, path: Path, *, public: bool, lock: Path = LOCK) -> None:
-    """Refuse to train when a release is recorded already.
+def require_new_release(
+    stage: str, path: Path, *, public: bool, earlier: Sequence[str] = (), lock: Path = LOCK
+) -> None:
+    """Refuse to train when a release is recorded already; ``earlier`` names those that scratch remembers.
 
     Training again would spend the budget of a population that is not public a second time.
     ``DUALPRIV_NEW_RELEASE=1`` (``dualpriv repro --new-release``) says that a second release is meant.
     """
-    if public or is_new_release_meant() or recorded_digest(stage, path, lock) is None:
+    if public or is_new_release_meant():
         return
-    raise ValueError(
-        f"{lock} already records a release of {path}: fetch its weights with `dvc pull {stage}`, restore the "
-        "parameters it was made with, or spend the budget of the population again with `dualpriv repro "
-        "--new-release`"
-    )
+    again = "or spend the budget of the population again with `dualpriv repro --new-release`"
+    if recorded_digest(stage, path, lock) is not None:
+        raise ValueError(
+            f"{lock} already records a release of {path}: fetch its weights with `dvc pull {stage}`, restore "
+            f"the parameters it was made with, {again}"
+        )
+    if earlier:
+        raise ValueError(
+            f"this population was already released on this machine, as {', '.join(earlier)}: use that one, "
+            f"{again}"
+        )

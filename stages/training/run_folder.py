@@ -161,6 +161,16 @@ def abandoned_runs(stage: str, fingerprint: str, plan: Plan) -> list[Abandoned]:
     return found
 
 
+def retired_releases(stage: str, population: str) -> list[str]:
+    """Return the releases on ``population`` whose intents were put away by ``retire_run``, sorted."""
+    found = []
+    for path in sorted(scratch_folder(stage, RETIRED).iterdir()):
+        header = read_header(RunFolder(path).intents)
+        if header is not None and header["plan"]["population"]["name"] == population:
+            found.append(str(header["release"]))
+    return found
+
+
 def _set_aside(folder: RunFolder) -> None:
     folder.destroy_secrets()
     number = 1

@@ -259,6 +259,9 @@ def test_people_who_are_not_public_are_released_once_unless_a_new_release_is_mea
         refused = dvc(checkout, "repro", "--force", "--single-item", "finetune", check=False)
         assert refused.returncode != 0
         assert "dvc pull" in refused.stderr and "--new-release" in refused.stderr
+    (checkout / "dvc.lock").unlink()
+    refused = dvc(checkout, "repro", "finetune", check=False)
+    assert refused.returncode != 0 and "already released on this machine" in refused.stderr
     again = dvc(
         checkout, "repro", "--force", "--single-item", "finetune", check=False, DUALPRIV_NEW_RELEASE="1"
     )

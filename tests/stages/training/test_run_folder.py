@@ -11,7 +11,14 @@ from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
 from stages.training.checkpoint import load_checkpoint
 from stages.training.intents import Begun, Intents, read_begun, read_header
-from stages.training.run_folder import RunFolder, abandoned_runs, is_begun, open_run, retire_run
+from stages.training.run_folder import (
+    RunFolder,
+    abandoned_runs,
+    is_begun,
+    open_run,
+    retire_run,
+    retired_releases,
+)
 
 RELEASE = "0" * 32
 HEADER = {"release": RELEASE, "plan": {"population": {"name": "people"}}}
@@ -88,6 +95,8 @@ def test_a_retired_run_keeps_its_intents_alone_and_is_not_charged_again():
     kept = folder.path.parent / "retired" / RELEASE
     assert [file.name for file in kept.iterdir()] == ["intents.jsonl"]
     assert abandoned_runs("finetune", "b", plan_of()) == []
+    assert retired_releases("finetune", "people") == [RELEASE]
+    assert retired_releases("finetune", "others") == []
     assert not retire_run("finetune", "a", RELEASE, 2), "again does nothing"
 
 
