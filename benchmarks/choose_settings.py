@@ -88,14 +88,9 @@ def main() -> None:
         flush=True,
     )
     for name, candidate in candidates(settings):
-        public_plan = replace(
-            plan,
-            mechanism="none" if candidate.estimator.kind == "nonprivate" else "gaussian",
-            clip=candidate.estimator.clip,
-            rows_per_unit=candidate.estimator.rows_per_unit,
-            noise_multiplier=scaled,
-            sampling=replace(plan.sampling, expected_batch=batch),
-        )
+        public_plan = replace(candidate.plan(), sampling=replace(plan.sampling, expected_batch=batch))
+        if public_plan.mechanism == "gaussian":
+            public_plan = replace(public_plan, noise_multiplier=scaled)
         reached = [
             run_arm(candidate, public_plan, speed, train_set, heldout, seed).accuracy["digit"]
             for seed in range(given.seeds)
