@@ -13,11 +13,11 @@ from stages.core.params import read_params, read_section
 from stages.core.speed import Speed, use
 from stages.evaluation.accuracy import accuracy_by_kind
 from stages.privacy.accounting import Target
-from stages.privacy.gradients import TrainableLayers
 from stages.privacy.plan import Plan, plan_for
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
 from stages.privacy.stream import RunKey, Streams
+from stages.privacy.trainable_layers import TrainableLayers
 from stages.records.encoded import EncodedSet
 from stages.trainable.lora import Trainable, attach
 from stages.training.estimators import Estimator, Learner
@@ -74,7 +74,7 @@ class Settings:
             self.target,
             self.population,
             self.sampling,
-            clip=self.estimator.clip,
+            clipping=self.estimator.clipping(),
             rows_per_unit=self.estimator.rows_per_unit,
         )
 
@@ -105,7 +105,12 @@ def learner_of(settings: Settings, speed: Speed, train_set: EncodedSet, seed: in
     loaded = load(Path("models/backbone"), device=speed.device, precision=settings.model.precision)
     model = attach(loaded.model, settings.trainable, loaded.family.LANGUAGE_MODEL, seed)
     return Learner(
-        model, loaded.family, TrainableLayers.of(model), train_set, speed.micro_batch, speed.device
+        model,
+        loaded.family,
+        TrainableLayers.of(model, loaded.family.first_axis),
+        train_set,
+        speed.micro_batch,
+        speed.device,
     )
 
 

@@ -35,7 +35,7 @@ class MakePlan(Stage):
             self.privacy,
             self.population,
             self.sampling,
-            clip=self.estimator.clip,
+            clipping=self.estimator.clipping(),
             rows_per_unit=self.estimator.rows_per_unit,
         )
         language_model = family_of(self.backbone).LANGUAGE_MODEL

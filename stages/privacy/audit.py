@@ -120,7 +120,9 @@ def _plan(plan: Plan, lock: Mapping[str, Any]) -> Iterator[Finding]:
         "mechanism": (_ESTIMATOR_OF.get(plan.mechanism), ("estimator", "kind")),
     }
     if plan.mechanism == "gaussian":
-        configured["clip"] = (plan.clip, ("estimator", "clip"))
+        configured |= {
+            key: (getattr(plan, key), ("estimator", key)) for key in ("clip", "clip_rule", "clip_groups")
+        }
     for name, (value, keys) in configured.items():
         if value != _parameter(lock, "plan", *keys):
             yield Finding(PLAN, f"{name} {value} is not the public configuration that dvc.lock records")
@@ -137,6 +139,8 @@ def _trace(plan: Plan, trace: Mapping[str, Any], raw_plan: Any) -> Iterator[Find
         "expected_batch": plan.sampling.expected_batch,
         "rows_per_unit": plan.rows_per_unit,
         "clip": plan.clip,
+        "clip_rule": plan.clip_rule,
+        "clip_groups": plan.clip_groups,
         "noise_multiplier": plan.noise_multiplier,
     }
     for step in trace["steps"]:

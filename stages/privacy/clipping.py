@@ -1,13 +1,20 @@
 """Bound what one privacy unit can do to a sum of gradients.
 
-Shapes: R rows in a micro-batch, U units in it (may be 0), P trainable weights, flattened.
+Shapes: U units in a batch (may be 0), P trainable weights, flattened.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Rule = Literal["flat", "automatic"]
+Groups = Literal["whole", "layer"]
+AUTOMATIC_STABILITY = 0.01
+"""gamma of automatic clipping (Bu et al. 2023, section 3)."""
 
 
 @dataclass(frozen=True)
@@ -28,26 +35,50 @@ class ClippedSum:
         return ClippedSum(self.sum_P + other.sum_P, self.clip)
 
 
-def unit_means(grads_RP: Tensor, unit_of_row_R: Tensor, units: int) -> Tensor:
-    """Average the rows of each unit, shape (U, P).
+@dataclass(frozen=True)
+class Clipping:
+    """How a unit's gradient is scaled; ``clip`` bounds its L2 norm over all weights, whatever the rule."""
 
-    ``unit_of_row_R`` holds 0 .. units - 1; every unit has at least one row in the micro-batch, and all of
-    them.
+    clip: float
+    rule: Rule = "flat"
+    """flat: min(1, clip / norm). automatic: clip / (norm + 0.01), every unit nearly at the bound."""
+    groups: Groups = "whole"
+    """whole: one norm a unit. layer: each of L layers has its own norm and the bound clip / sqrt(L)."""
+
+    def __post_init__(self) -> None:
+        """Refuse a bound that bounds nothing."""
+        if not 0 < self.clip < math.inf:
+            raise ValueError(f"clip must be positive and finite, got {self.clip}")
+
+
+def clip_factors(squared_U_by_layer: Mapping[str, Tensor], clipping: Clipping) -> dict[str, Tensor]:
+    """Return what each layer's part of every unit's gradient is multiplied by, shape (U,) in float64.
+
+    Flat clipping is DP-SGD's (Abadi et al. 2016, Algorithm 1); automatic clipping is Bu et al. 2023; one norm
+    a layer is McMahan et al. 2018, section 2.
+
+    Guarantee: a unit's scaled gradient has L2 norm at most ``clipping.clip``.
+
+    Edge cases: a unit that is not finite in some layer gets zero in all of them; a zero gradient stays zero.
     """
-    rows_U = torch.bincount(unit_of_row_R, minlength=units)
-    if grads_RP.shape[0] != unit_of_row_R.shape[0] or rows_U.shape != (units,) or bool((rows_U == 0).any()):
-        raise ValueError(
-            f"{grads_RP.shape[0]} row gradients and {unit_of_row_R.shape[0]} rows do not belong to "
-            f"{units} units with a row each"
-        )
-    sums_UP = grads_RP.new_zeros(units, grads_RP.shape[1]).index_add_(0, unit_of_row_R, grads_RP)
-    return sums_UP / rows_U[:, None]
+    norms = {layer: squared_U.double().sqrt() for layer, squared_U in squared_U_by_layer.items()}
+    together_LU = torch.stack(list(norms.values()))
+    is_finite_U = together_LU.isfinite().all(dim=0)
+    if clipping.groups == "whole":
+        whole_U = torch.linalg.vector_norm(together_LU, dim=0)
+        norms, bound = dict.fromkeys(norms, whole_U), clipping.clip
+    else:
+        bound = clipping.clip / math.sqrt(len(norms))
+    return {
+        layer: _factor(norm_U, bound, clipping.rule).where(is_finite_U, 0.0)
+        for layer, norm_U in norms.items()
+    }
 
 
 def clip_sum(grads_UP: Tensor, clip: float) -> ClippedSum:
     """Scale every unit's gradient to L2 norm at most ``clip``, then add them.
 
-    The clipping step of DP-SGD (Abadi et al. 2016, Algorithm 1). Norms, products and sum in float64.
+    Norms, products and sum in float64.
 
     Guarantee: adding or removing one unit moves ``sum_P`` by at most ``clip`` in L2 norm, up to rounding in
     float64, whatever the unit holds.
@@ -57,10 +88,14 @@ def clip_sum(grads_UP: Tensor, clip: float) -> ClippedSum:
     >>> clip_sum(torch.tensor([[3.0, 4.0], [0.0, 0.5]]), clip=1.0).sum_P
     tensor([0.6000, 1.3000], dtype=torch.float64)
     """
-    if not 0 < clip < math.inf:
-        raise ValueError(f"clip must be positive and finite, got {clip}")
     wide_UP = grads_UP.double()
-    norms_U = wide_UP.norm(dim=1)
-    scale_U = (clip / norms_U).clamp(max=1.0)
-    rows_UP = (scale_U[:, None] * wide_UP).where(norms_U.isfinite()[:, None], 0.0)
+    squared_U = torch.linalg.vector_norm(wide_UP, dim=1).square()
+    scale_U = clip_factors({"": squared_U}, Clipping(clip))[""]
+    rows_UP = (scale_U[:, None] * wide_UP).where((scale_U > 0)[:, None], 0.0)
     return ClippedSum(rows_UP.sum(dim=0), clip)
+
+
+def _factor(norm_U: Tensor, bound: float, rule: str) -> Tensor:
+    if rule == "automatic":
+        return bound / (norm_U + AUTOMATIC_STABILITY)
+    return (bound / norm_U).clamp(max=1.0)

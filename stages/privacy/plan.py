@@ -17,6 +17,7 @@ from stages.privacy.accounting import (
     epsilon_of,
     step_event,
 )
+from stages.privacy.clipping import Clipping, Groups, Rule
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
 
@@ -41,6 +42,9 @@ class Plan:
     rows_per_unit: int
     clip: float | None
     """L2 norm of one unit's gradient; None without privacy."""
+    clip_rule: Rule | None
+    clip_groups: Groups | None
+    """How a unit is brought to that norm (stages/privacy/clipping.py); None without privacy."""
     noise_multiplier: float | None
     """Noise standard deviation / clip; None without privacy."""
     accountant: str
@@ -74,25 +78,23 @@ def plan_for(
     population: Population,
     sampling: Sampling,
     *,
-    clip: float,
+    clipping: Clipping,
     rows_per_unit: int,
 ) -> Plan:
     """Return the plan of an estimator kind."""
     if kind == "nonprivate":
         return plan_nonprivate(target, population, sampling, rows_per_unit=rows_per_unit)
-    return plan_private(target, population, sampling, clip=clip, rows_per_unit=rows_per_unit)
+    return plan_private(target, population, sampling, clipping=clipping, rows_per_unit=rows_per_unit)
 
 
 def plan_private(
-    target: Target, population: Population, sampling: Sampling, *, clip: float, rows_per_unit: int
+    target: Target, population: Population, sampling: Sampling, *, clipping: Clipping, rows_per_unit: int
 ) -> Plan:
     """Find the smallest noise multiplier (to 1e-3) at which all steps together meet the target.
 
     Guarantee: ``epsilon_of(plan.event(plan.sampling.steps)) <= target.epsilon`` at ``target.delta``.
     """
     require_meaningful(target, population)
-    if not 0 < clip < math.inf:
-        raise ValueError(f"estimator.clip must be positive and finite, got {clip}")
 
     def spent(noise_multiplier: float, grid: float = FINE_GRID) -> float:
         events = [step_event(sampling.rate, noise_multiplier, sampling.steps)]
@@ -116,7 +118,9 @@ def plan_private(
         sampler=SAMPLER,
         sampling=sampling,
         rows_per_unit=rows_per_unit,
-        clip=clip,
+        clip=clipping.clip,
+        clip_rule=clipping.rule,
+        clip_groups=clipping.groups,
         noise_multiplier=noise_multiplier,
         accountant=ACCOUNTANT,
         epsilon=spent(noise_multiplier),
@@ -144,6 +148,8 @@ def plan_nonprivate(
         sampling=sampling,
         rows_per_unit=rows_per_unit,
         clip=None,
+        clip_rule=None,
+        clip_groups=None,
         noise_multiplier=None,
         accountant=ACCOUNTANT,
         epsilon=None,

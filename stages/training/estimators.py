@@ -13,8 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.privacy.clipping import ClippedSum, clip_sum, unit_means
-from stages.privacy.gradients import TrainableLayers, row_gradients
+from stages.privacy.clipping import ClippedSum, Clipping, Groups, Rule
+from stages.privacy.segments import Segments
+from stages.privacy.trainable_layers import TrainableLayers
+from stages.privacy.unit_gradients import UnitGradients
 from stages.records.encoded import EncodedSet, collate
 
 Units = Sequence[NDArray[np.int64]]
@@ -27,7 +29,11 @@ class Estimator:
 
     kind: Literal["gradient", "nonprivate"]
     clip: float
-    """Largest L2 norm of one unit's gradient; unused by nonprivate."""
+    """Largest L2 norm of one unit's gradient; unused by nonprivate, like the next two."""
+    clip_rule: Rule
+    """flat: min(1, clip / norm). automatic: clip / (norm + 0.01)."""
+    clip_groups: Groups
+    """whole: one norm a unit. layer: one a layer, each bounded by clip / sqrt(layers)."""
     rows_per_unit: int
     """At most so many rows of a sampled unit enter a step; their gradients are averaged."""
 
@@ -38,10 +44,14 @@ class Estimator:
         if self.rows_per_unit < 1:
             raise ValueError(f"estimator.rows_per_unit must be at least 1, got {self.rows_per_unit}")
 
+    def clipping(self) -> Clipping:
+        """Return how a unit is bounded."""
+        return Clipping(self.clip, self.clip_rule, self.clip_groups)
+
 
 @dataclass(frozen=True)
 class Learner:
-    """A model with adapters, the rows it learns from, and how many fit at once."""
+    """A model with adapters, the rows it learns from, and how many tokens fit at once."""
 
     model: torch.nn.Module
     family: Any
@@ -55,20 +65,28 @@ class Learner:
         losses_R: Tensor = self.family.row_losses(self.model, collate(self.encoded, rows).to(self.device))
         return losses_R
 
+    def segments(self, rows: Sequence[int], unit_of_row: NDArray[np.int64], units: int) -> Segments:
+        """Return which unit every row and every image of a batch belongs to."""
+        images = [len(self.encoded.rows[row].images) for row in rows]
+        return Segments.of(units, row=unit_of_row, image=np.repeat(unit_of_row, images))
 
-def clipped_gradient_sum(learner: Learner, units: Units, clip: float) -> ClippedSum:
+
+def clipped_gradient_sum(learner: Learner, units: Units, clipping: Clipping) -> ClippedSum:
     """Return the sum over units of each unit's mean gradient, clipped (DP-SGD, Abadi et al. 2016).
 
-    Guarantee: one unit moves the sum by at most ``clip``; the sum does not depend on how units are cut into
-    micro-batches, beyond rounding.
+    Guarantee: one unit moves the sum by at most ``clipping.clip``; the sum does not depend on how units are
+    cut into micro-batches, beyond rounding.
 
     Edge cases: no units gives zeros.
     """
-    total = ClippedSum(torch.zeros_like(learner.trainable.flat(), dtype=torch.float64), clip)
+    total = ClippedSum(torch.zeros_like(learner.trainable.flat(), dtype=torch.float64), clipping.clip)
     for rows, unit_of_row, count in micro_batches(units, learner.micro_batch):
-        grads_RP = row_gradients(learner.trainable, lambda rows=rows: learner.losses(rows))  # type: ignore[misc]
-        grads_UP = unit_means(grads_RP, torch.from_numpy(unit_of_row).to(grads_RP.device), count)
-        total = total + clip_sum(grads_UP, clip)
+        found = UnitGradients.of(
+            learner.trainable,
+            learner.segments(rows, unit_of_row, count),
+            lambda rows=rows: learner.losses(rows),  # type: ignore[misc]
+        )
+        total = total + found.clipped_sum(clipping)
     return total
 
 

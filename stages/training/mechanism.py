@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.privacy.clipping import Clipping, Groups, Rule
 from stages.privacy.noise import NoisySum, add_noise, publish
 from stages.privacy.plan import Plan
 from stages.privacy.sampling import choose_rows, poisson_sample
@@ -23,11 +24,14 @@ class Mechanism:
     expected_batch: float
     rows_per_unit: int
     clip: float | None
+    clip_rule: Rule | None
+    clip_groups: Groups | None
     noise_multiplier: float | None
 
     def __post_init__(self) -> None:
         """Refuse clipping without noise, and noise without clipping."""
-        if (self.clip is None) != (self.noise_multiplier is None):
+        bound = (self.clip, self.clip_rule, self.clip_groups, self.noise_multiplier)
+        if any(part is None for part in bound) != all(part is None for part in bound):
             raise ValueError(
                 f"clip {self.clip} does not go with noise multiplier {self.noise_multiplier}: a step has "
                 "both or neither"
@@ -44,6 +48,8 @@ class Mechanism:
             expected_batch=plan.sampling.expected_batch,
             rows_per_unit=plan.rows_per_unit,
             clip=plan.clip,
+            clip_rule=plan.clip_rule,
+            clip_groups=plan.clip_groups,
             noise_multiplier=plan.noise_multiplier,
         )
 
@@ -65,7 +71,13 @@ class Mechanism:
         Guarantee: with ``sample``, the event PoissonSampled(rate, Gaussian(noise_multiplier)); without
         clipping and noise, no privacy at all.
         """
-        if self.clip is None or self.noise_multiplier is None:
+        if (
+            self.clip is None
+            or self.clip_rule is None
+            or self.clip_groups is None
+            or self.noise_multiplier is None
+        ):
             return publish(plain_gradient_sum(learner, units))
-        clipped = clipped_gradient_sum(learner, units, self.clip)
+        clipping = Clipping(self.clip, self.clip_rule, self.clip_groups)
+        clipped = clipped_gradient_sum(learner, units, clipping)
         return add_noise(clipped, self.noise_multiplier, streams.at("noise", step))

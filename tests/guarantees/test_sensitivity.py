@@ -4,8 +4,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
-from stages.privacy.clipping import clip_sum, unit_means
+from stages.privacy.clipping import Clipping, clip_sum
+from stages.privacy.segments import Segments
+from stages.privacy.trainable_layers import TrainableLayers
+from stages.privacy.unit_gradients import Norms, UnitGradients
 
 AWKWARD = {
     "zero": torch.zeros(5),
@@ -43,11 +47,67 @@ def test_any_hostile_unit_moves_the_sum_by_at_most_clip(data, clip):
     assert float(moved.norm()) <= clip * (1 + 1e-9) + 1e-9
 
 
-def test_a_unit_of_many_rows_counts_once():
-    grads_RP = 100 * torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
-    unit_of_row = torch.tensor([0] * 49 + [1])
-    moved = clip_sum(unit_means(grads_RP, unit_of_row, 2), 1.0).sum_P - clip_sum(grads_RP[49:], 1.0).sum_P
-    assert float(moved.norm()) <= 1 + 1e-5
+class Hostile(nn.Module):
+    """Two linear layers whose per-unit gradients are whatever the input makes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+        for weight in self.parameters():
+            weight.data = torch.randn(weight.shape, generator=generator)
+
+    def contribution(self, x: Tensor, unit_of_row: list[int], clipping: Clipping, norms: Norms) -> Tensor:
+        """Return the clipped sum over the units of some rows (R, T, 4), whose losses are unbounded."""
+        units = unit_of_row[-1] + 1
+        found = UnitGradients.of(
+            TrainableLayers.of(self),
+            Segments.of(units, row=unit_of_row),
+            lambda: (self.second(self.first(x)) ** 2).sum(dim=(1, 2)),
+            norms=norms,
+        )
+        return found.clipped_sum(clipping).sum_P
+
+
+@pytest.mark.parametrize("norms", ["instantiate", "ghost"])
+@settings(deadline=None, max_examples=60)
+@given(
+    rows=st.integers(1, 9),
+    scale=st.sampled_from([0.0, 1e-30, 1e-3, 1.0, 1e4, 1e12, 1e18, 1e30, float("inf"), float("nan")]),
+    cancelling=st.booleans(),
+    clip=st.floats(1e-3, 1e3),
+    rule=st.sampled_from(["flat", "automatic"]),
+    groups=st.sampled_from(["whole", "layer"]),
+    seed=st.integers(0, 1000),
+)
+def test_a_hostile_unit_moves_the_engines_sum_by_at_most_clip(
+    norms, rows, scale, cancelling, clip, rule, groups, seed
+):
+    model, clipping = Hostile(), Clipping(clip, rule, groups)
+    others = torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(seed))
+    hostile = scale * torch.randn(rows, 2, 4, generator=torch.Generator().manual_seed(seed + 1))
+    if cancelling:
+        hostile[:, 1] = -hostile[:, 0]
+    everyone = torch.cat([others, hostile])
+    with_it = model.contribution(everyone, [0, 1, 2] + [3] * rows, clipping, norms)
+    without = model.contribution(others, [0, 1, 2], clipping, norms)
+    assert with_it.isfinite().all()
+    assert float((with_it - without).norm()) <= clip * (1 + 1e-5)
+
+
+def test_a_batch_without_hostile_units_is_not_all_zeros():
+    """Negative control of the one above."""
+    model = Hostile()
+    moved = model.contribution(torch.ones(1, 2, 4), [0], Clipping(1.0), "instantiate")
+    assert float(moved.norm()) == pytest.approx(1.0)
+
+
+def test_taking_the_first_dimension_for_the_unit_would_be_noticed():
+    """Negative control: a unit of nine rows, each clipped as if it were a unit, moves the sum by more."""
+    model, rows = Hostile(), torch.ones(9, 2, 4)
+    as_rows = model.contribution(rows, list(range(9)), Clipping(1.0), "instantiate")
+    as_unit = model.contribution(rows, [0] * 9, Clipping(1.0), "instantiate")
+    assert float(as_rows.norm()) > 8 > 1 + 1e-9 > float(as_unit.norm())
 
 
 def test_dividing_by_the_true_batch_size_would_be_noticed():

@@ -79,7 +79,7 @@ def test_a_changed_scalar_is_noticed_even_where_dvc_lock_is_rewritten_to_match(r
     "key",
     [
         *(f"sampling.{name}" for name in ("rate", "steps", "expected_batch")),
-        *(f"estimator.{name}" for name in ("kind", "clip", "rows_per_unit")),
+        *(f"estimator.{name}" for name in ("kind", "clip", "clip_rule", "clip_groups", "rows_per_unit")),
         *(f"privacy.{name}" for name in ("epsilon", "delta", "relation")),
         *(f"population.{name}" for name in ("name", "max_units", "public", "unit")),
     ],

@@ -6,6 +6,7 @@ from functools import cache
 import pytest
 
 from stages.privacy.accounting import Target, epsilon_of
+from stages.privacy.clipping import Clipping
 from stages.privacy.plan import plan_for, plan_private, read_plan, warnings_of
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
@@ -20,7 +21,7 @@ def target(**changes) -> Target:
 
 @cache
 def private(**changes):
-    return plan_private(target(**changes), POPULATION, SAMPLING, clip=1.0, rows_per_unit=1)
+    return plan_private(target(**changes), POPULATION, SAMPLING, clipping=Clipping(1.0), rows_per_unit=1)
 
 
 @pytest.mark.parametrize("relation", ["add_or_remove_one", "replace_one"])
@@ -52,7 +53,7 @@ def test_a_budget_that_no_noise_meets_is_refused():
 
 def test_training_without_privacy_is_refused_for_people_who_are_not_public():
     with pytest.raises(ValueError, match="not declared public"):
-        plan_for("nonprivate", target(), POPULATION, SAMPLING, clip=1.0, rows_per_unit=1)
+        plan_for("nonprivate", target(), POPULATION, SAMPLING, clipping=Clipping(1.0), rows_per_unit=1)
 
 
 def test_silly_plans_are_warned_about():

@@ -11,6 +11,7 @@ from stages.core.params import read_params
 from stages.evaluation.accuracy import Accuracy
 from stages.privacy.accounting import Target
 from stages.privacy.charges import charges_json
+from stages.privacy.clipping import Clipping
 from stages.privacy.plan import Plan, plan_for
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
@@ -35,7 +36,7 @@ def write_run(
     for name in ("models/backbone", "models/pretrained"):
         shutil.copytree(backbone, root / name)
     shutil.copy(REPOSITORY / "params.yaml", root)
-    plan = plan_for(kind, TARGET, POPULATION, SAMPLING, clip=1.0, rows_per_unit=1)
+    plan = plan_for(kind, TARGET, POPULATION, SAMPLING, clipping=Clipping(1.0), rows_per_unit=1)
     write_json(root / "data/plan.json", plan.to_json())
     _write_choices(root)
     write_adapter(root)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stages.privacy.accounting import Target, epsilon_of
+from stages.privacy.clipping import Clipping
 from stages.privacy.plan import Plan, noise_to_signal, plan_nonprivate, plan_private
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
@@ -22,7 +23,7 @@ SAMPLING = Sampling(steps=20, rate=0.1, expected_batch=10.0)
 
 
 def private_plan() -> Plan:
-    return plan_private(TARGET, PUBLIC, SAMPLING, clip=1.0, rows_per_unit=1)
+    return plan_private(TARGET, PUBLIC, SAMPLING, clipping=Clipping(1.0), rows_per_unit=1)
 
 
 def test_magnitude_pruning_keeps_nearly_all_noise() -> None:

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from stages.privacy.accounting import Target
+from stages.privacy.clipping import Clipping
 from stages.privacy.plan import plan_for
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
@@ -16,7 +17,7 @@ SAMPLING = Sampling(steps=2, rate=0.5, expected_batch=10.0)
 
 
 def plan_of(kind):
-    return plan_for(kind, TARGET, PEOPLE, SAMPLING, clip=1.0, rows_per_unit=3)
+    return plan_for(kind, TARGET, PEOPLE, SAMPLING, clipping=Clipping(1.0), rows_per_unit=3)
 
 
 @pytest.mark.parametrize("kind", ["gradient", "nonprivate"])
@@ -28,11 +29,13 @@ def test_a_mechanism_says_all_that_it_does(kind):
         "expected_batch": 10.0,
         "rows_per_unit": 3,
         "clip": plan.clip,
+        "clip_rule": plan.clip_rule,
+        "clip_groups": plan.clip_groups,
         "noise_multiplier": plan.noise_multiplier,
     }
 
 
-@pytest.mark.parametrize("missing", ["clip", "noise_multiplier"])
+@pytest.mark.parametrize("missing", ["clip", "clip_rule", "clip_groups", "noise_multiplier"])
 def test_clipping_without_noise_and_noise_without_clipping_are_refused(missing):
     with pytest.raises(ValueError, match="both or neither"):
         dataclasses.replace(Mechanism.of(plan_of("gradient")), **{missing: None})

@@ -1,0 +1,308 @@
+"""Gradients of many units in one backward pass: exact norms and clipped sums.
+
+Trainable weights are those of linear layers. While a batch runs, each such layer's forward is an autograd
+function whose backward hands its input A and output gradient G to a keeper, which forms what the clipped sum
+needs and lets A and G go (book-keeping, Bu et al. 2023): the gradient of each unit, or, where 2 T^2 <= p d,
+the ghost norm (Goodfellow 2015; Li et al. 2022). Recomputation by activation checkpointing passes through the
+same function, so it needs nothing special.
+
+Shapes: U units, T tokens of a unit in a layer, d inputs and p outputs of the layer, P trainable weights.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from stages.privacy.clipping import ClippedSum, Clipping, clip_factors
+from stages.privacy.segments import Axis, Segments
+from stages.privacy.trainable_layers import TrainableLayers
+
+Norms = Literal["choose", "instantiate", "ghost"]
+"""How a weight's norm is found; ``choose`` takes the ghost norm where 2 T^2 <= p d."""
+
+
+class UnitGradients:
+    """What one batch of units did to every trainable weight, before clipping."""
+
+    def __init__(self, trainable: TrainableLayers, segments: Segments, norms: Norms = "choose") -> None:
+        """Expect one backward pass."""
+        self.trainable, self.segments, self.norms = trainable, segments, norms
+        self._pieces: dict[str, _Piece] = {}
+
+    @classmethod
+    def of(
+        cls,
+        trainable: TrainableLayers,
+        segments: Segments,
+        losses: Callable[[], Tensor],
+        *,
+        norms: Norms = "choose",
+    ) -> "UnitGradients":
+        """Run ``losses`` (one loss a row, each a function of its own row alone) forward and backward.
+
+        Guarantee: the mean over each unit's rows equals one-unit-at-a-time autograd
+        (tests/guarantees/test_gradients.py). A layer that took no part, whose first axis has another length
+        than the batch says, or whose weight is reached by another way than through the layer, is an error.
+        """
+        found = cls(trainable, segments, norms)
+        with found._watching():
+            losses_R = losses()
+            rows = segments.axes["row"].entries
+            if losses_R.shape != (rows,):
+                raise ValueError(f"{rows} rows gave losses of shape {tuple(losses_R.shape)}, not one a row")
+            if losses_R.requires_grad:  # not so where only image parts learn and no row has an image
+                (losses_R * segments.row_weights(losses_R)).sum().backward()  # type: ignore[no-untyped-call]
+        found._require_whole()
+        return found
+
+    def squared_norms(self) -> dict[str, Tensor]:
+        """Return each layer's squared gradient norm of every unit, shape (U,) in float64."""
+        zeros_U = torch.zeros(self.segments.units, dtype=torch.float64)
+        found = {}
+        for layer in self.trainable.layers:
+            pieces = [piece for name, piece in self._pieces.items() if name.rpartition(".")[0] == layer]
+            found[layer] = sum((piece.squared_U().cpu() for piece in pieces), zeros_U)
+        return found
+
+    def norms_U(self) -> Tensor:
+        """Return the norm of every unit's gradient over all weights, shape (U,) in float64."""
+        return torch.stack(list(self.squared_norms().values())).sum(dim=0).sqrt()
+
+    def clipped_sum(self, clipping: Clipping) -> ClippedSum:
+        """Clip every unit and add them.
+
+        Guarantee: adding or removing one unit moves the sum by at most ``clipping.clip`` in L2 norm, up to
+        rounding in float64, whatever the unit holds.
+
+        Edge cases: a unit with NaN or infinity in any weight adds nothing at all.
+        """
+        factors = clip_factors(self.squared_norms(), clipping)
+        flat_P = torch.zeros(
+            sum(weight.numel() for weight in self.trainable.parameters().values()), dtype=torch.float64
+        )
+        for name, where in self.trainable.slices().items():
+            if name in self._pieces:
+                flat_P[where] = self._pieces[name].sum(factors[name.rpartition(".")[0]]).flatten().cpu()
+        device = next(iter(self.trainable.parameters().values())).device
+        return ClippedSum(flat_P.to(device), clipping.clip)
+
+    def stacked(self) -> Tensor:
+        """Return every unit's gradient, shape (U, P), for inspection: memory U x P."""
+        eye = torch.eye(self.segments.units, dtype=torch.float64)
+        rows = []
+        for unit in eye:
+            parts = [
+                self._pieces[name].sum(unit).flatten().cpu()
+                if name in self._pieces
+                else torch.zeros(weight.numel(), dtype=torch.float64)
+                for name, weight in self.trainable.parameters().items()
+            ]
+            rows.append(torch.cat(parts))
+        return torch.stack(rows)
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        for name, layer in self.trainable.layers.items():
+            layer.forward = partial(self._forward, name, layer)  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            for layer in self.trainable.layers.values():
+                del layer.forward  # the instance's; the class's is back
+
+    def _forward(self, name: str, layer: nn.Linear, given: Tensor) -> Tensor:
+        axis = self.segments.axis(self.trainable.axes[name], name)
+        if given.dim() < 2 or given.shape[0] != axis.entries:
+            raise ValueError(
+                f"{name} saw a tensor of shape {tuple(given.shape)}, the batch has {axis.entries} entries "
+                f"on axis '{self.trainable.axes[name]}': its first dimension is something else"
+            )
+        keep = partial(self._keep, name, layer, axis)
+        output: Tensor = _Watched.apply(given, layer.weight, layer.bias, keep)  # type: ignore[no-untyped-call]
+        return output
+
+    def _keep(self, name: str, layer: nn.Linear, axis: Axis, given: Tensor, gradient: Tensor) -> None:
+        """Take a layer's input A and output gradient G; called once for every run of the layer."""
+        gradient = gradient.flatten(1, -2) if gradient.dim() > 2 else gradient[:, None]
+        given = given.flatten(1, -2) if given.dim() > 2 else given[:, None]
+        for leaf, weight in layer.named_parameters():
+            if weight.requires_grad:
+                known = self._pieces.get(f"{name}.{leaf}")
+                if known is None:
+                    known = self._pieces[f"{name}.{leaf}"] = self._piece(leaf, axis, given, weight)
+                known.add(given.detach(), gradient)
+
+    def _piece(self, leaf: str, axis: Axis, given: Tensor, weight: Tensor) -> "_Piece":
+        if leaf == "bias":
+            return _Bias(axis, weight)
+        tokens = axis.most() * given.shape[1]
+        ghost = self.norms == "ghost" or (self.norms == "choose" and 2 * tokens**2 <= weight.numel())
+        return _Ghost(axis, weight) if ghost else _Instantiated(axis, weight)
+
+    def _require_whole(self) -> None:
+        for name, weight in self.trainable.parameters().items():
+            if weight.grad is not None:
+                weight.grad = None
+                raise ValueError(
+                    f"{name} is reached by the gradient outside its layer's forward, where no norm sees it"
+                )
+            layer = name.rpartition(".")[0]
+            axis = self.segments.axis(self.trainable.axes[layer], layer)
+            if axis.entries and name not in self._pieces:
+                raise ValueError(
+                    f"{layer} is trainable but took no part in the loss: narrow trainable.targets"
+                )
+
+
+class _Watched(torch.autograd.Function):
+    """``linear``, whose weight gradient goes to a keeper and not into ``.grad``."""
+
+    @staticmethod
+    def forward(ctx: Any, given: Tensor, weight: Tensor, bias: Tensor | None, keep: Any) -> Tensor:
+        ctx.save_for_backward(
+            given if weight.requires_grad else given.new_zeros(given.shape[:-1] + (0,)), weight
+        )
+        ctx.keep = keep
+        return nn.functional.linear(given, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None]:
+        given, weight = ctx.saved_tensors
+        (gradient,) = gradients
+        ctx.keep(given, gradient)
+        return (gradient @ weight if ctx.needs_input_grad[0] else None), None, None, None
+
+
+class _Piece:
+    """What one weight keeps of a batch. Units own consecutive entries, so their tokens are slices."""
+
+    def __init__(self, axis: Axis, weight: Tensor) -> None:
+        self.axis, self.shape, self.device = axis, weight.shape, weight.device
+
+    def add(self, given: Tensor, gradient: Tensor) -> None:
+        """Take one run of the layer: A of shape (n, t, d) and G of shape (n, t, p)."""
+        raise NotImplementedError
+
+    def squared_U(self) -> Tensor:
+        """Return the squared norm of every unit's gradient in float64."""
+        raise NotImplementedError
+
+    def sum(self, factor_U: Tensor) -> Tensor:
+        """Return the sum of the units' gradients, each times its factor, in float64.
+
+        A unit whose factor is zero adds nothing, whatever it holds.
+        """
+        raise NotImplementedError
+
+    def _by_unit(self, values: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Cut (n, t, x) into groups of units: (U, T, x) where all have as many entries, else one by one."""
+        even = self.axis.even()
+        if even is not None:
+            units = len(self.axis.counts)
+            yield slice(0, units), values.reshape(units, even * values.shape[1], values.shape[2])
+            return
+        start = 0
+        for unit, count in enumerate(self.axis.counts):
+            if count:
+                yield slice(unit, unit + 1), values[start : start + count].flatten(0, 1)[None]
+            start += count
+
+
+class _Instantiated(_Piece):
+    """The gradient of every unit, (U, p, d)."""
+
+    def __init__(self, axis: Axis, weight: Tensor) -> None:
+        super().__init__(axis, weight)
+        self.gradients: Tensor | None = None
+
+    def add(self, given: Tensor, gradient: Tensor) -> None:
+        parts = zip(self._by_unit(_wide(gradient)), self._by_unit(_wide(given)), strict=True)
+        for (where, gradient_UTp), (_, given_UTd) in parts:
+            product = torch.bmm(gradient_UTp.transpose(1, 2), given_UTd)
+            if self.gradients is None:
+                if product.shape[0] == len(self.axis.counts):
+                    self.gradients = product
+                    return
+                self.gradients = product.new_zeros(len(self.axis.counts), *self.shape)
+            self.gradients[where] += product
+
+    def squared_U(self) -> Tensor:
+        flat = self._whole().flatten(1)
+        return torch.linalg.vector_norm(flat, dim=1, dtype=torch.float64).square()
+
+    def sum(self, factor_U: Tensor) -> Tensor:
+        return _weighted(factor_U, self._whole()).view(self.shape)
+
+    def _whole(self) -> Tensor:
+        if self.gradients is None:
+            raise ValueError("a layer was asked for gradients before its backward pass")
+        return self.gradients
+
+
+class _Bias(_Instantiated):
+    """The gradient of every unit for a bias, (U, p)."""
+
+    def add(self, given: Tensor, gradient: Tensor) -> None:
+        if self.gradients is None:
+            wide = torch.float64 if gradient.dtype == torch.float64 else torch.float32
+            self.gradients = torch.zeros(
+                len(self.axis.counts), *self.shape, dtype=wide, device=gradient.device
+            )
+        for where, gradient_UTp in self._by_unit(_wide(gradient)):
+            self.gradients[where] += gradient_UTp.sum(dim=1)
+
+
+class _Ghost(_Piece):
+    """Every unit's squared norm by inner products of tokens; A and G are kept for the sum.
+
+    In float64: the norm must bound what is summed even where large terms cancel.
+    """
+
+    def __init__(self, axis: Axis, weight: Tensor) -> None:
+        super().__init__(axis, weight)
+        self.runs: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, given: Tensor, gradient: Tensor) -> None:
+        self.runs.append((given, gradient))
+
+    def squared_U(self) -> Tensor:
+        given, gradient = self._joined()
+        squared_U = torch.zeros(len(self.axis.counts), dtype=torch.float64, device=given.device)
+        parts = zip(self._by_unit(gradient.double()), self._by_unit(given.double()), strict=True)
+        for (where, gradient_UTp), (_, given_UTd) in parts:
+            alike_UTT = gradient_UTp @ gradient_UTp.transpose(1, 2)
+            alike_UTT *= given_UTd @ given_UTd.transpose(1, 2)
+            squared_U[where] = alike_UTT.sum(dim=(1, 2)).clamp(min=0)
+        return squared_U
+
+    def sum(self, factor_U: Tensor) -> Tensor:
+        given, gradient = self._joined()
+        counts = torch.tensor(self.axis.counts)
+        factor_n = factor_U.cpu().repeat_interleave(counts).to(given.device)[:, None, None]
+        weighted = (factor_n * gradient.double()).where(factor_n != 0, 0.0)
+        known = given.double().where(factor_n != 0, 0.0)
+        return weighted.flatten(0, 1).T @ known.flatten(0, 1)
+
+    def _joined(self) -> tuple[Tensor, Tensor]:
+        """Return A and G of all runs of the layer side by side: a unit's tokens are those of every run."""
+        if len(self.runs) > 1:
+            self.runs = [
+                (torch.cat([run[0] for run in self.runs], 1), torch.cat([run[1] for run in self.runs], 1))
+            ]
+        return self.runs[0]
+
+
+def _weighted(factor_U: Tensor, values: Tensor) -> Tensor:
+    factor_U = factor_U.to(values.device)
+    flat = values.flatten(1).double()
+    if bool((factor_U == 0).any()):
+        flat = flat.where((factor_U != 0)[:, None], 0.0)
+    return factor_U @ flat
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()
