@@ -61,6 +61,21 @@ def audit(
 
 
 @app.command()
+def preflight(
+    model: Annotated[Path, typer.Option("--model", help="A Hugging Face model directory.")],
+    records: Annotated[
+        Path | None, typer.Option("--records", help="A record set; left out: synthetic rows.")
+    ] = None,
+    train: Annotated[str, typer.Option("--train", help="What learns: lm, projector, vision.")] = "lm",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Compare the DP engine with plain autograd on a model; exit 0 only when it is exact."""
+    from pipeline.preflight import preflight_command
+
+    raise typer.Exit(preflight_command(model, records, train, as_json=as_json))
+
+
+@app.command()
 def predict(
     image: Annotated[Path, typer.Option("--image", help="An image file.")],
     question: Annotated[str, typer.Option("--question", help="What to ask about it.")],

@@ -14,15 +14,16 @@ from stages.core.provenance import commit, versions
 from stages.core.seed import Seed
 from stages.core.speed import Speed, use
 from stages.ledger.release import recorded_digest, require_new_release
-from stages.privacy.gradients import TrainableLayers
 from stages.privacy.plan import Plan, read_plan
 from stages.privacy.stream import Streams
+from stages.privacy.trainable_layers import TrainableLayers
 from stages.records.encoded import read_encoded
 from stages.trainable.lora import Trainable, attach, save_adapter
 from stages.training.estimators import Learner
 from stages.training.intents import Intents
 from stages.training.loop import Choices, train
 from stages.training.optimizer import Optim
+from stages.training.preflight import require_exact
 from stages.training.run_folder import RunFolder, abandoned_runs, is_begun, open_run, retired_releases
 from stages.training.trace import trace_json
 from stages.training.update_pruning import Update
@@ -69,10 +70,12 @@ class Finetune(Stage):
         speed = use(Speed.load())
         loaded = load(self.backbone, device=speed.device, precision=self.model.precision)
         model = attach(loaded.model, self.trainable, loaded.family.LANGUAGE_MODEL, self.seed.public)
-        layers = TrainableLayers.of(model)
+        layers = TrainableLayers.of(model, loaded.family.first_axis)
         learner = Learner(
             model, loaded.family, layers, read_encoded(self.encoded), speed.micro_batch, speed.device
         )
+        if plan.mechanism != "none":
+            require_exact(learner, folder.path / "preflight.json")
         streams = Streams(folder.run_key(), identity, self.name())
         intents = Intents(folder.intents, {"release": streams.release_id(), "plan": plan.to_json()})
         choices = Choices(self.optim, self.update, self.seed.public)

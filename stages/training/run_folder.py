@@ -77,6 +77,7 @@ class RunFolder:
                 os.fsync(file.fileno())
             self.key.unlink()
         self.checkpoint.unlink(missing_ok=True)
+        (self.path / "preflight.json").unlink(missing_ok=True)
 
 
 @contextmanager

@@ -91,9 +91,15 @@ def _render(
 
 
 def _template(messages: Sequence[Message], processor: Any, generation: bool) -> str:
-    parts = [{"role": message.role, "content": _content(message.content)} for message in messages]
-    text: str = processor.apply_chat_template(parts, tokenize=False, add_generation_prompt=generation)
+    text: str = processor.apply_chat_template(
+        messages_of(messages), tokenize=False, add_generation_prompt=generation
+    )
     return text
+
+
+def messages_of(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Return a conversation as chat templates take it."""
+    return [{"role": message.role, "content": _content(message.content)} for message in messages]
 
 
 def _content(content: str) -> list[dict[str, str]]:

@@ -1,0 +1,49 @@
+"""A private run begins by trying the engine on its own model."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models import PRUNED, load_float64, rows
+from stages.privacy.trainable_layers import TrainableLayers
+from stages.trainable.lora import Trainable, attach
+from stages.training.estimators import Learner
+from stages.training.preflight import require_exact, synthetic_subject
+from stages.vlm.encoder import encode_set
+
+
+@pytest.fixture
+def learner(tiny_llava) -> Learner:
+    loaded = load_float64(tiny_llava)
+    encoded = encode_set(loaded, rows(2), PRUNED)
+    section = Trainable(kind="lora", rank=2, alpha=4.0, targets=("q_proj", "down_proj"))
+    model = attach(loaded.model, section, loaded.family.LANGUAGE_MODEL, seed=1).double()
+    layers = TrainableLayers.of(model, loaded.family.first_axis)
+    return Learner(model, loaded.family, layers, encoded, 100, "cpu")
+
+
+def test_an_exact_engine_passes_and_leaves_the_weights_as_they_were(learner, tmp_path):
+    before = learner.trainable.flat()
+    require_exact(learner, tmp_path / "preflight.json")
+    assert torch.equal(learner.trainable.flat(), before)
+    assert json.loads((tmp_path / "preflight.json").read_text())["verdict"] == "pass"
+
+
+def test_no_record_of_the_run_is_read(learner):
+    hidden = replace(learner, encoded=replace(learner.encoded, rows=()))
+    assert synthetic_subject(hidden).losses([0, 1, 2]).shape == (3,)
+
+
+def test_rows_that_see_each_other_are_refused_before_training(learner, tmp_path):
+    class Coupled:
+        """A family whose loss of a row depends on the other rows of its batch."""
+
+        @staticmethod
+        def row_losses(model, batch):
+            losses = learner.family.row_losses(model, batch)
+            return losses * losses.sum()
+
+    with pytest.raises(ValueError, match="changes by .* with the other units of its batch"):
+        require_exact(replace(learner, family=Coupled), tmp_path / "preflight.json")
