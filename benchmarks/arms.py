@@ -104,14 +104,8 @@ def learner_of(settings: Settings, speed: Speed, train_set: EncodedSet, seed: in
     """Return a fresh model with adapters over ``train_set``."""
     loaded = load(Path("models/backbone"), device=speed.device, precision=settings.model.precision)
     model = attach(loaded.model, settings.trainable, loaded.family.LANGUAGE_MODEL, seed)
-    return Learner(
-        model,
-        loaded.family,
-        TrainableLayers.of(model, loaded.family.first_axis),
-        train_set,
-        speed.micro_batch,
-        speed.device,
-    )
+    layers = TrainableLayers.of(model, loaded.family.first_axis)
+    return Learner(model, loaded.family, layers, train_set, speed)
 
 
 def run_arm(

@@ -27,6 +27,7 @@ from stages.training.preflight import require_exact
 from stages.training.run_folder import RunFolder, abandoned_runs, is_begun, open_run, retired_releases
 from stages.training.trace import trace_json
 from stages.training.update_pruning import Update
+from stages.vlm.activations import recompute_activations
 from stages.vlm.family import load
 from stages.vlm.source import Model
 
@@ -70,10 +71,10 @@ class Finetune(Stage):
         speed = use(Speed.load())
         loaded = load(self.backbone, device=speed.device, precision=self.model.precision)
         model = attach(loaded.model, self.trainable, loaded.family.LANGUAGE_MODEL, self.seed.public)
+        if speed.recompute_activations:
+            recompute_activations(model)
         layers = TrainableLayers.of(model, loaded.family.first_axis)
-        learner = Learner(
-            model, loaded.family, layers, read_encoded(self.encoded), speed.micro_batch, speed.device
-        )
+        learner = Learner(model, loaded.family, layers, read_encoded(self.encoded), speed)
         if plan.mechanism != "none":
             require_exact(learner, folder.path / "preflight.json")
         streams = Streams(folder.run_key(), identity, self.name())

@@ -1,7 +1,9 @@
 """Small models and records for tests: real transformers classes with random weights."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,6 +11,7 @@ from PIL import Image
 from transformers import LlavaForConditionalGeneration
 
 from stages.core.files import new_directory
+from stages.core.speed import Speed
 from stages.demonstration import backbone, processor, questions
 from stages.records.row import Message, Row
 from stages.vlm.encoder import Rule
@@ -60,6 +63,19 @@ def rows(units: int, rows_per_unit: int = 1, images_per_row: int = 1) -> list[Ro
         for unit in range(units)
         for turn in range(rows_per_unit)
     ]
+
+
+def speed(**changes: Any) -> Speed:
+    """Return settings for one thread on the CPU and micro-batches that hold everything."""
+    settled = Speed(
+        device="cpu",
+        threads=1,
+        micro_batch=100,
+        micro_batch_tokens=100_000,
+        recompute_activations=False,
+        checkpoint_every=2,
+    )
+    return replace(settled, **changes)
 
 
 def load_float64(path: Path) -> Loaded:

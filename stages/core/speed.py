@@ -25,6 +25,10 @@ class Speed:
     """CPU threads; 0 leaves the choice to torch."""
     micro_batch: int
     """Rows in one forward and backward pass."""
+    micro_batch_tokens: int
+    """Most tokens in one, padding included: rows times the longest; a unit larger than that goes alone."""
+    recompute_activations: bool
+    """Forget a layer's activations and recompute them in the backward pass: less memory, more time."""
     checkpoint_every: int
     """Steps between checkpoints."""
 
@@ -35,11 +39,22 @@ class Speed:
         for item in fields(cls):
             text = os.environ.get(PREFIX + item.name.upper())
             if text is not None:
-                values[item.name] = text if item.type in (str, "str") else _whole_number(item.name, text)
+                values[item.name] = _value(item.name, item.type, text)
         speed = parse(values, cls, f"{params}: section 'speed'")
-        if speed.micro_batch < 1 or speed.checkpoint_every < 1 or speed.threads < 0:
+        counts = (speed.micro_batch, speed.micro_batch_tokens, speed.checkpoint_every)
+        if min(counts) < 1 or speed.threads < 0:
             raise ValueError(f"{params}: section 'speed' needs positive counts, got {speed}")
         return speed
+
+
+def _value(name: str, kind: Any, text: str) -> Any:
+    if kind in (str, "str"):
+        return text
+    if kind in (bool, "bool"):
+        if text not in ("true", "false"):
+            raise ValueError(f"{PREFIX}{name.upper()} must be true or false, got {text!r}")
+        return text == "true"
+    return _whole_number(name, text)
 
 
 def _whole_number(name: str, text: str) -> int:

@@ -19,7 +19,9 @@ from torch import nn
 class Trainable:
     """Section ``trainable`` of params.yaml."""
 
-    kind: Literal["lora"]
+    kind: Literal["lora", "ffa_lora"]
+    """lora trains both factors. ffa_lora keeps factor A at its random start (Sun et al. 2024): half the
+    weights, an update that is linear in them, and only the T x rank projection of an input to keep."""
     rank: int
     alpha: float
     """The update is scaled by alpha / rank."""
@@ -43,7 +45,7 @@ def target_pattern(targets: Sequence[str], language_model: str) -> str:
 
 
 def attach(model: nn.Module, trainable: Trainable, language_model: str, seed: int) -> PeftModel:
-    """Wrap ``model`` with fresh adapters, the only weights that learn; at first the output is the model's.
+    """Wrap ``model`` with fresh adapters, all that learns; at first the output is the model's.
 
     ``seed`` is public: factor A is drawn from it and factor B is zero.
     """
@@ -66,16 +68,19 @@ def attach(model: nn.Module, trainable: Trainable, language_model: str, seed: in
     with torch.random.fork_rng(), _without_peft_deprecation():
         torch.manual_seed(seed)
         wrapped = get_peft_model(model, config)
-    assert isinstance(wrapped, PeftModel)
+    if trainable.kind == "ffa_lora":
+        for name, weight in wrapped.named_parameters():
+            if ".lora_A." in name:
+                weight.requires_grad_(False)
     wrapped.eval()
-    return wrapped
+    return wrapped  # type: ignore[return-value]
 
 
 def count_weights(shapes: Mapping[str, Sequence[int]], trainable: Trainable, language_model: str) -> int:
     """Return how many weights learn, from the shapes of the frozen model's weights alone."""
     pattern = re.compile(target_pattern(trainable.targets, language_model))
     return sum(
-        trainable.rank * (shape[0] + shape[1])
+        trainable.rank * (shape[0] + (shape[1] if trainable.kind == "lora" else 0))
         for name, shape in shapes.items()
         if len(shape) == 2 and pattern.fullmatch(name.removesuffix(".weight"))
     )

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.core.speed import Speed
 from stages.privacy.clipping import ClippedSum, Clipping, Groups, Rule
 from stages.privacy.segments import Segments
 from stages.privacy.trainable_layers import TrainableLayers
@@ -57,13 +58,22 @@ class Learner:
     family: Any
     trainable: TrainableLayers
     encoded: EncodedSet
-    micro_batch: int
-    device: str
+    speed: Speed
+
+    @property
+    def device(self) -> str:
+        """Return where the model is."""
+        return self.speed.device
 
     def losses(self, rows: Sequence[int]) -> Tensor:
         """Return the loss of each row, shape (R,)."""
         losses_R: Tensor = self.family.row_losses(self.model, collate(self.encoded, rows).to(self.device))
         return losses_R
+
+    def micro_batches(self, units: Units) -> Iterator[tuple[list[int], NDArray[np.int64], int]]:
+        """Cut units, never a unit, into groups that fit; yields rows, the unit of each from 0, and units."""
+        lengths = np.array([len(row.input_ids) for row in self.encoded.rows])
+        return micro_batches(units, lengths, self.speed.micro_batch, self.speed.micro_batch_tokens)
 
     def segments(self, rows: Sequence[int], unit_of_row: NDArray[np.int64], units: int) -> Segments:
         """Return which unit every row and every image of a batch belongs to."""
@@ -80,7 +90,7 @@ def clipped_gradient_sum(learner: Learner, units: Units, clipping: Clipping) -> 
     Edge cases: no units gives zeros.
     """
     total = ClippedSum(torch.zeros_like(learner.trainable.flat(), dtype=torch.float64), clipping.clip)
-    for rows, unit_of_row, count in micro_batches(units, learner.micro_batch):
+    for rows, unit_of_row, count in learner.micro_batches(units):
         found = UnitGradients.of(
             learner.trainable,
             learner.segments(rows, unit_of_row, count),
@@ -94,7 +104,7 @@ def plain_gradient_sum(learner: Learner, units: Units) -> Tensor:
     """Return the sum over units of each unit's mean gradient, unclipped: the reference without privacy."""
     weights = list(learner.trainable.parameters().values())
     total_P = torch.zeros_like(learner.trainable.flat())
-    for rows, unit_of_row, count in micro_batches(units, learner.micro_batch):
+    for rows, unit_of_row, count in learner.micro_batches(units):
         rows_U = np.bincount(unit_of_row, minlength=count)
         weight_R = torch.from_numpy(1.0 / rows_U[unit_of_row]).to(learner.device, total_P.dtype)
         gradients = torch.autograd.grad((learner.losses(rows) * weight_R).sum(), weights)
@@ -102,19 +112,23 @@ def plain_gradient_sum(learner: Learner, units: Units) -> Tensor:
     return total_P
 
 
-def micro_batches(units: Units, rows_at_once: int) -> Iterator[tuple[list[int], NDArray[np.int64], int]]:
-    """Cut units, never a unit, into groups of about ``rows_at_once`` rows.
+def micro_batches(
+    units: Units, length_of_row: NDArray[np.int64], most_rows: int, most_tokens: int
+) -> Iterator[tuple[list[int], NDArray[np.int64], int]]:
+    """Cut units, never a unit, into groups of at most so many rows and padded tokens.
 
-    Yields the rows of a group, the unit of each (from 0), and the number of units.
+    A unit that is larger alone goes alone. Yields the rows of a group, the unit of each (from 0), and the
+    number of units.
     """
     group: list[NDArray[np.int64]] = []
-    size = 0
-    for rows in units:
-        if group and size + len(rows) > rows_at_once:
+    rows, longest = 0, 0
+    for unit in units:
+        length = max(longest, int(length_of_row[unit].max()))
+        if group and (rows + len(unit) > most_rows or (rows + len(unit)) * length > most_tokens):
             yield _group(group)
-            group, size = [], 0
-        group.append(rows)
-        size += len(rows)
+            group, rows, length = [], 0, int(length_of_row[unit].max())
+        group.append(unit)
+        rows, longest = rows + len(unit), length
     if group:
         yield _group(group)
 

@@ -5,13 +5,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import ALL, PRUNED, load_float64, rows
+from models import ALL, PRUNED, load_float64, rows, speed
 from stages.privacy.clipping import Clipping, clip_factors, clip_sum
 from stages.privacy.segments import Segments
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.privacy.unit_gradients import UnitGradients
 from stages.trainable.lora import Trainable, attach
-from stages.training.estimators import Learner, clipped_gradient_sum, plain_gradient_sum
+from stages.training.estimators import Learner, clipped_gradient_sum, micro_batches, plain_gradient_sum
+from stages.vlm.activations import recompute_activations
 from stages.vlm.encoder import encode_set
 
 CLOSE = 1e-6
@@ -19,15 +20,17 @@ CLOSE = 1e-6
 TARGETS = ("q_proj", "v_proj", "o_proj", "gate_proj", "down_proj")
 
 
-def make_learner(path, rule, *, units, rows_per_unit=1, images_per_row=1, micro_batch=100):
+def make_learner(path, rule, *, units, rows_per_unit=1, images_per_row=1, kind="lora", **speeds):
     loaded = load_float64(path)
     encoded = encode_set(loaded, rows(units, rows_per_unit, images_per_row), rule)
-    section = Trainable(kind="lora", rank=2, alpha=4.0, targets=TARGETS)
+    section = Trainable(kind=kind, rank=2, alpha=4.0, targets=TARGETS)
     model = attach(loaded.model, section, loaded.family.LANGUAGE_MODEL, seed=1).double()
     layers = TrainableLayers.of(model, loaded.family.first_axis)
     generator = torch.Generator().manual_seed(3)
     layers.assign(0.3 * torch.randn(layers.flat().shape, generator=generator, dtype=torch.float64))
-    return Learner(model, loaded.family, layers, encoded, micro_batch, "cpu")
+    if speeds.get("recompute_activations"):
+        recompute_activations(model)
+    return Learner(model, loaded.family, layers, encoded, speed(**speeds))
 
 
 def one_unit_gradient(learner: Learner, unit_rows) -> Tensor:
@@ -72,11 +75,13 @@ def test_unit_gradients_equal_one_unit_at_a_time_autograd(tiny_llava, rule, shap
 
 @pytest.mark.parametrize("clip_rule", ["flat", "automatic"])
 @pytest.mark.parametrize("groups", ["whole", "layer"])
-@pytest.mark.parametrize("micro_batch", [1, 4, 100])
+@pytest.mark.parametrize(
+    "cut", [{"micro_batch": 1}, {"micro_batch": 4}, {"micro_batch_tokens": 90}, {}], ids=str
+)
 def test_the_clipped_sum_equals_the_slow_reference_however_the_batch_is_cut(
-    tiny_llava, micro_batch, groups, clip_rule
+    tiny_llava, cut, groups, clip_rule
 ):
-    learner = make_learner(tiny_llava, PRUNED, units=4, rows_per_unit=3, micro_batch=micro_batch)
+    learner = make_learner(tiny_llava, PRUNED, units=4, rows_per_unit=3, **cut)
     by_unit = learner.encoded.rows_by_unit()
     expected_UP = torch.stack([one_unit_gradient(learner, unit_rows) for unit_rows in by_unit])
     clip = float(expected_UP.norm(dim=1).median())
@@ -98,6 +103,46 @@ def blocks_of(trainable: TrainableLayers) -> list[slice]:
         layer = name.rpartition(".")[0]
         found[layer] = slice(found[layer].start if layer in found else where.start, where.stop)
     return list(found.values())
+
+
+def test_recomputed_activations_give_the_same_gradients(tiny_llava):
+    learner = make_learner(tiny_llava, PRUNED, units=3, rows_per_unit=2)
+    again = make_learner(tiny_llava, PRUNED, units=3, rows_per_unit=2, recompute_activations=True)
+    runs = []
+    for learned in (learner, again):
+        for name, layer in learned.model.named_modules():
+            if name.endswith("mlp"):
+                layer.register_forward_pre_hook(lambda *given: runs.append(given))
+    expected_UP = gradients_of(learner).stacked()
+    once = len(runs)
+    found_UP = gradients_of(again).stacked()
+    assert len(runs) == 3 * once, "every layer ran a second time, in the backward pass"
+    assert (found_UP - expected_UP).norm() <= 1e-12 * expected_UP.norm()
+
+
+def test_ffa_lora_trains_factor_b_alone_and_is_exact(tiny_llava):
+    learner = make_learner(tiny_llava, PRUNED, units=3, rows_per_unit=2, kind="ffa_lora")
+    assert all(".lora_B." in name for name in learner.trainable.parameters())
+    by_unit = learner.encoded.rows_by_unit()
+    expected_UP = torch.stack([one_unit_gradient(learner, unit_rows) for unit_rows in by_unit])
+    assert (gradients_of(learner).stacked() - expected_UP).norm() <= CLOSE * expected_UP.norm()
+
+
+@pytest.mark.parametrize("most_rows", [1, 3, 7, 100])
+@pytest.mark.parametrize("most_tokens", [1, 30, 1000])
+def test_micro_batches_hold_every_unit_whole_and_keep_their_bounds(most_rows, most_tokens):
+    dice = np.random.default_rng(0)
+    lengths = dice.integers(1, 12, 40)
+    cuts = np.sort(dice.choice(np.arange(1, 40), 14, replace=False))
+    units = np.split(np.arange(40), cuts)
+    seen = []
+    for rows_of_group, unit_of_row, count in micro_batches(units, lengths, most_rows, most_tokens):
+        padded = len(rows_of_group) * lengths[rows_of_group].max()
+        assert count == 1 or (len(rows_of_group) <= most_rows and padded <= most_tokens)
+        assert unit_of_row.max() + 1 == count
+        for unit in range(count):
+            seen.append(np.array(rows_of_group)[unit_of_row == unit])
+    assert all(np.array_equal(found, unit) for found, unit in zip(seen, units, strict=True))
 
 
 def test_clipping_each_row_instead_of_each_unit_is_noticed(tiny_llava):

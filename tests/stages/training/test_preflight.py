@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models import PRUNED, load_float64, rows
+from models import PRUNED, load_float64, rows, speed
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.trainable.lora import Trainable, attach
 from stages.training.estimators import Learner
@@ -21,7 +21,7 @@ def learner(tiny_llava) -> Learner:
     section = Trainable(kind="lora", rank=2, alpha=4.0, targets=("q_proj", "down_proj"))
     model = attach(loaded.model, section, loaded.family.LANGUAGE_MODEL, seed=1).double()
     layers = TrainableLayers.of(model, loaded.family.first_axis)
-    return Learner(model, loaded.family, layers, encoded, 100, "cpu")
+    return Learner(model, loaded.family, layers, encoded, speed())
 
 
 def test_an_exact_engine_passes_and_leaves_the_weights_as_they_were(learner, tmp_path):

@@ -1,0 +1,276 @@
+"""What a private step costs beside a plain one: time and bytes, all arms interleaved in one run.
+
+``python -m benchmarks.step_cost --json FILE``. A LLaVA-shaped model of about 25 M weights reads cached visual
+features, as stage finetune does: 144 or 576 visual tokens and 64 of text, and pruned to 64 visual tokens.
+Every ratio is to the non-private LoRA step (attention layers) on all tokens of the same batch.
+"""
+
+import argparse
+import datetime
+import gc
+import os
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from opacus.grad_sample import GradSampleModule
+from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import GradSampleModuleFastGradientClipping
+from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+from benchmarks.allocations import Allocations
+from stages.core.files import write_json
+from stages.core.speed import Speed
+from stages.privacy.clipping import Clipping
+from stages.privacy.noise import add_noise
+from stages.privacy.stream import RunKey, Streams
+from stages.privacy.trainable_layers import TrainableLayers
+from stages.records.encoded import IGNORED, EncodedSet, TokenRow
+from stages.trainable.lora import Trainable, attach
+from stages.training.estimators import Learner, Units, clipped_gradient_sum, plain_gradient_sum
+from stages.vlm import llava
+from stages.vlm.activations import recompute_activations
+
+VOCABULARY, IMAGE_TOKEN, TEXT_TOKENS, WIDTH = 2048, 2047, 64, 512
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+ALL_LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
+KEPT = 64
+PAIRS = 7
+CLIP = 1.0
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to take a step."""
+
+    name: str
+    step: Callable[[Learner, Units], Any]
+    kept: bool = False
+    """On 64 visual tokens instead of all."""
+    trainable: str = "lora"
+    targets: tuple[str, ...] = ATTENTION
+    rows_per_unit: int = 1
+    recompute: bool = False
+    wrap: Callable[[Any], Any] = lambda model: model
+
+
+def plain(learner: Learner, units: Units) -> Any:
+    """Take the gradient without privacy."""
+    return plain_gradient_sum(learner, units)
+
+
+def ours(rule: Any = "flat", groups: Any = "whole") -> Callable[[Learner, Units], Any]:
+    """Return our private step, noise included."""
+    streams = Streams(RunKey.fresh(), "benchmark", "finetune")
+
+    def step(learner: Learner, units: Units) -> Any:
+        clipped = clipped_gradient_sum(learner, units, Clipping(CLIP, rule, groups))
+        return add_noise(clipped, 1.0, streams.at("noise", 0))
+
+    return step
+
+
+def opacus_hooks(learner: Learner, units: Units) -> Any:
+    """Take Opacus's per-sample gradients by hooks, clip and sum them."""
+    learner.model.zero_grad()
+    learner.losses(np.concatenate(units).tolist()).sum().backward()  # type: ignore[no-untyped-call]
+    samples = [weight.grad_sample for weight in learner.model.parameters() if weight.requires_grad]
+    norms = torch.stack([sample.flatten(1).norm(dim=1) for sample in samples]).norm(dim=0)
+    factor = (CLIP / (norms + 1e-6)).clamp(max=1.0)
+    total = [torch.einsum("u,u...->...", factor, sample) for sample in samples]
+    for weight in learner.model.parameters():
+        if weight.requires_grad:
+            weight.grad_sample = None
+    return total
+
+
+def opacus_ghost(learner: Learner, units: Units) -> Any:
+    """Take Opacus's ghost norms, then a second backward pass of the weighted loss."""
+    model: Any = learner.model
+    model.zero_grad()
+    losses = learner.losses(np.concatenate(units).tolist())
+    losses.sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
+    model.zero_grad()
+    factor = model.get_clipping_coef()
+    model.disable_hooks()
+    (factor * losses).sum().backward()
+    model.enable_hooks()
+    return [weight.grad for weight in model.parameters() if weight.requires_grad]
+
+
+def _ghost(model: Any) -> Any:
+    return GradSampleModuleFastGradientClipping(
+        model, max_grad_norm=CLIP, use_ghost_clipping=True, loss_reduction="sum"
+    )
+
+
+ARMS = (
+    Arm("non-private LoRA", plain),
+    Arm("ours, flat", ours()),
+    Arm("ours, automatic", ours("automatic")),
+    Arm("ours, one norm a layer", ours("flat", "layer")),
+    Arm("ours, 4 rows a unit", ours(), rows_per_unit=4),
+    Arm("ours, activations recomputed", ours(), recompute=True),
+    Arm("ours, FFA-LoRA", ours(), trainable="ffa_lora"),
+    Arm("Opacus hooks", opacus_hooks, wrap=lambda model: GradSampleModule(model, loss_reduction="sum")),
+    Arm("Opacus ghost", opacus_ghost, wrap=_ghost),
+    Arm("non-private LoRA, all linear layers", plain, targets=ALL_LINEAR),
+    Arm("ours, all linear layers", ours(), targets=ALL_LINEAR),
+    Arm("ours, FFA-LoRA, all linear layers", ours(), trainable="ffa_lora", targets=ALL_LINEAR),
+    Arm(f"non-private LoRA, {KEPT} visual tokens", plain, kept=True),
+    Arm(f"ours (Dual-Priv), {KEPT} visual tokens", ours(), kept=True),
+)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--tokens", type=int, nargs="+", default=[144, 576])
+    options.add_argument("--batch", type=int, nargs="+", default=[8])
+    options.add_argument("--json", type=Path, required=True)
+    given = options.parse_args()
+    rows = [row for tokens in given.tokens for batch in given.batch for row in measure(tokens, batch)]
+    about = {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads",
+        "pairs": PAIRS,
+        "process_peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    }
+    write_json(given.json, rows)
+    write_json(given.json.with_suffix(".about.json"), about)
+    print(f"{about['date']}, {about['machine']}; medians and quartiles of {PAIRS} interleaved pairs\n")
+    print(render(rows))
+
+
+def measure(tokens: int, batch: int) -> list[dict[str, Any]]:
+    """Return one row an arm for a batch of ``batch`` rows with ``tokens`` visual tokens."""
+    learners = [learner_of(arm, tokens, batch) for arm in ARMS]
+    units = [units_of(arm, batch) for arm in ARMS]
+    peaks = [peak_bytes(arm, learner, rows) for arm, learner, rows in zip(ARMS, learners, units, strict=True)]
+    times: list[list[float]] = [[] for _ in ARMS]
+    for pair in range(PAIRS + 1):
+        for index, arm in enumerate(ARMS):
+            gc.collect()
+            start = time.perf_counter()
+            arm.step(learners[index], units[index])
+            if pair:  # the first is a warm-up
+                times[index].append(time.perf_counter() - start)
+        print(f"{tokens} visual tokens, batch {batch}: {pair} of {PAIRS} pairs", file=sys.stderr, flush=True)
+    found = []
+    for arm, seconds, peak in zip(ARMS, times, peaks, strict=True):
+        q1, median, q3 = statistics.quantiles([a / b for a, b in zip(seconds, times[0], strict=True)], n=4)
+        found.append(
+            {
+                "arm": arm.name,
+                "tokens": KEPT if arm.kept else tokens,
+                "of_tokens": tokens,
+                "batch": batch,
+                "time_ratio": {"median": median, "q1": q1, "q3": q3},
+                "seconds": statistics.median(seconds),
+                "bytes_above_weights": peak,
+                "bytes_ratio": peak / peaks[0],
+            }
+        )
+    return found
+
+
+def learner_of(arm: Arm, tokens: int, batch: int) -> Learner:
+    """Return a fresh model with adapters over random rows; the same weights for every arm."""
+    torch.manual_seed(0)
+    model = LlavaForConditionalGeneration(
+        LlavaConfig(
+            vision_config=CLIPVisionConfig(
+                hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2
+            ),
+            text_config=LlamaConfig(
+                vocab_size=VOCABULARY,
+                hidden_size=WIDTH,
+                intermediate_size=1408,
+                num_hidden_layers=7,
+                num_attention_heads=8,
+                num_key_value_heads=8,
+            ),
+            image_token_id=IMAGE_TOKEN,
+        )
+    )
+    model.requires_grad_(False).eval()
+    section = Trainable(kind=arm.trainable, rank=16, alpha=16.0, targets=arm.targets)  # type: ignore[arg-type]
+    adapted: Any = attach(model, section, llava.LANGUAGE_MODEL, seed=0)
+    if arm.recompute:
+        recompute_activations(adapted)
+    layers = TrainableLayers.of(adapted, llava.first_axis)
+    encoded = rows_of(KEPT if arm.kept else tokens, batch)
+    speed = Speed(
+        device="cpu",
+        threads=0,
+        micro_batch=batch,
+        micro_batch_tokens=batch * (tokens + TEXT_TOKENS),
+        recompute_activations=arm.recompute,
+        checkpoint_every=1,
+    )
+    return Learner(arm.wrap(adapted), _Family, layers, encoded, speed)
+
+
+class _Family:
+    """LLaVA's losses through whatever wrapper an arm has put around the model."""
+
+    @staticmethod
+    def row_losses(model: Any, batch: Any) -> Any:
+        if isinstance(model, GradSampleModule | GradSampleModuleFastGradientClipping):
+            return llava.row_losses(model._module, batch)
+        return llava.row_losses(model, batch)
+
+
+def rows_of(tokens: int, batch: int) -> EncodedSet:
+    """Return ``batch`` random rows with one image of ``tokens`` features each."""
+    dice = np.random.default_rng(0)
+    rows = []
+    for row in range(batch):
+        words = dice.integers(3, VOCABULARY - 2, TEXT_TOKENS).tolist()
+        ids = (*(IMAGE_TOKEN,) * tokens, *words)
+        labels = (*(IGNORED,) * (len(ids) - 16), *ids[-16:])
+        rows.append(TokenRow(ids, labels, tuple(range(len(ids))), (row,), row, 0))
+    features = torch.randn(batch, tokens, 64, generator=torch.Generator().manual_seed(0))
+    return EncodedSet(features, tuple(rows), ("question",), 0, IMAGE_TOKEN)
+
+
+def units_of(arm: Arm, batch: int) -> Units:
+    """Return the rows of every unit."""
+    return [np.arange(start, start + arm.rows_per_unit) for start in range(0, batch, arm.rows_per_unit)]
+
+
+def peak_bytes(arm: Arm, learner: Learner, units: Units) -> int:
+    """Return the most bytes of tensors alive at once in one step, above the weights."""
+    arm.step(learner, units)
+    gc.collect()
+    with Allocations(learner.model) as allocations:
+        arm.step(learner, units)
+    return allocations.peak
+
+
+def render(rows: list[dict[str, Any]]) -> str:
+    """Return the rows as Markdown."""
+    lines = [
+        "| arm | visual tokens | batch | time ratio | bytes ratio | bytes above the weights |",
+        "|---" * 6 + "|",
+    ]
+    for row in rows:
+        ratio = row["time_ratio"]
+        lines.append(
+            f"| {row['arm']} | {row['tokens']} of {row['of_tokens']} | {row['batch']} | "
+            f"{ratio['median']:.2f} ({ratio['q1']:.2f}-{ratio['q3']:.2f}) | {row['bytes_ratio']:.3f} | "
+            f"{row['bytes_above_weights'] / 2**20:.0f} MiB |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
