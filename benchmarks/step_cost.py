@@ -107,7 +107,7 @@ def opacus_ghost(learner: Learner, units: Units) -> Any:
 
 def _ghost(model: Any) -> Any:
     return GradSampleModuleFastGradientClipping(
-        model, max_grad_norm=CLIP, use_ghost_clipping=True, loss_reduction="sum"
+        model.train(), max_grad_norm=CLIP, use_ghost_clipping=True, loss_reduction="sum"
     )
 
 
@@ -119,7 +119,9 @@ ARMS = (
     Arm("ours, 4 rows a unit", ours(), rows_per_unit=4),
     Arm("ours, activations recomputed", ours(), recompute=True),
     Arm("ours, FFA-LoRA", ours(), trainable="ffa_lora"),
-    Arm("Opacus hooks", opacus_hooks, wrap=lambda model: GradSampleModule(model, loss_reduction="sum")),
+    Arm(
+        "Opacus hooks", opacus_hooks, wrap=lambda model: GradSampleModule(model.train(), loss_reduction="sum")
+    ),
     Arm("Opacus ghost", opacus_ghost, wrap=_ghost),
     Arm("non-private LoRA, all linear layers", plain, targets=ALL_LINEAR),
     Arm("ours, all linear layers", ours(), targets=ALL_LINEAR),

@@ -28,7 +28,7 @@ class Axis:
         """Read a map from entries to units 0 .. units - 1; the entries of a unit must lie together."""
         entries = torch.from_numpy(np.asarray(unit_of, dtype=np.int64))
         if entries.numel() and (int(entries.min()) < 0 or int(entries.max()) >= units):
-            raise ValueError(f"entries belong to units {unit_of}, of which there are {units}")
+            raise ValueError(f"entries belong to units {entries.tolist()}, of which there are {units}")
         if bool((entries[1:] < entries[:-1]).any()):
             raise ValueError("the entries of a unit must lie together, in the order of the units")
         return cls(tuple(torch.bincount(entries, minlength=units).tolist()))

@@ -232,10 +232,11 @@ class _Instantiated(_Piece):
 
     def squared_U(self) -> Tensor:
         flat = self._whole().flatten(1)
-        return torch.linalg.vector_norm(flat, dim=1, dtype=torch.float64).square()
+        norm_U: Tensor = torch.linalg.vector_norm(flat, dim=1, dtype=torch.float64)
+        return norm_U.square()
 
     def sum(self, factor_U: Tensor) -> Tensor:
-        return _weighted(factor_U, self._whole()).view(self.shape)
+        return _weighted(factor_U, self._whole()).reshape(self.shape)
 
     def _whole(self) -> Tensor:
         if self.gradients is None:
@@ -285,7 +286,8 @@ class _Ghost(_Piece):
         factor_n = factor_U.cpu().repeat_interleave(counts).to(given.device)[:, None, None]
         weighted = (factor_n * gradient.double()).where(factor_n != 0, 0.0)
         known = given.double().where(factor_n != 0, 0.0)
-        return weighted.flatten(0, 1).T @ known.flatten(0, 1)
+        total: Tensor = weighted.flatten(0, 1).T @ known.flatten(0, 1)
+        return total
 
     def _joined(self) -> tuple[Tensor, Tensor]:
         """Return A and G of all runs of the layer side by side: a unit's tokens are those of every run."""

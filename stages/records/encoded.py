@@ -108,7 +108,7 @@ def write_encoded(path: Path, encoded: EncodedSet, salt: str | None) -> None:
     """Replace ``path`` by a set; only a public set has no ``salt``."""
     rows = encoded.rows
     with new_directory(path) as building:
-        for shard, features_ISD in enumerate(encoded.features_ISD.split(IMAGES_PER_SHARD)):
+        for shard, features_ISD in enumerate(torch.split(encoded.features_ISD, IMAGES_PER_SHARD)):
             save_file({"features": features_ISD.contiguous()}, building / f"features-{shard:05d}.safetensors")
         flat = {
             "input_ids": _flat(row.input_ids for row in rows),

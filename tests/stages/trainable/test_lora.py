@@ -1,0 +1,40 @@
+"""Adapters: what learns is what was counted, and the start is the frozen model."""
+
+import pytest
+import torch
+
+from models import ALL, load_float64, rows
+from stages.privacy.trainable_layers import TrainableLayers
+from stages.records.encoded import collate
+from stages.trainable.lora import Trainable, attach, count_weights, load_adapter, save_adapter
+from stages.vlm.encoder import encode_set
+from stages.vlm.family import family_of, load, weight_shapes
+
+
+def section(kind: str) -> Trainable:
+    return Trainable(kind=kind, rank=2, alpha=4.0, targets=("q_proj", "down_proj"))
+
+
+@pytest.mark.parametrize("kind", ["lora", "ffa_lora"])
+def test_the_weights_that_learn_are_as_many_as_the_plan_counted(tiny_llava, kind):
+    pattern = family_of(tiny_llava).LANGUAGE_MODEL
+    model = attach(load(tiny_llava).model, section(kind), pattern, seed=1)
+    counted = count_weights(weight_shapes(tiny_llava), section(kind), pattern)
+    assert TrainableLayers.of(model).flat().numel() == counted > 0
+
+
+@pytest.mark.parametrize("kind", ["lora", "ffa_lora"])
+def test_the_start_is_the_frozen_model_and_a_stored_adapter_comes_back(tiny_llava, tmp_path, kind):
+    loaded = load_float64(tiny_llava)
+    batch = collate(encode_set(loaded, rows(2), ALL), [0, 1])
+    before = loaded.family.row_losses(loaded.model, batch)
+    model = attach(loaded.model, section(kind), loaded.family.LANGUAGE_MODEL, seed=1).double()
+    assert torch.equal(loaded.family.row_losses(model, batch), before)
+    layers = TrainableLayers.of(model)
+    layers.assign(torch.randn(layers.flat().shape, generator=torch.Generator().manual_seed(0)).double())
+    after = loaded.family.row_losses(model, batch)
+    assert not torch.allclose(after, before)
+    save_adapter(model, tmp_path, base=str(tiny_llava), revision=None)
+    again = load_float64(tiny_llava)
+    restored = load_adapter(again.model, tmp_path).double()
+    assert torch.allclose(again.family.row_losses(restored, batch), after, atol=1e-12)
