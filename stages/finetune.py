@@ -1,6 +1,7 @@
 """Encoded records + backbone + plan -> adapter and the trace of what really ran."""
 
 import hashlib
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,12 +20,20 @@ from stages.privacy.stream import Streams
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.records.encoded import read_encoded
 from stages.trainable.lora import Trainable, attach, save_adapter
+from stages.training.budget import require_affordable
 from stages.training.estimators import Learner
 from stages.training.intents import Intents
 from stages.training.loop import Choices, train
 from stages.training.optimizer import Optim
 from stages.training.preflight import require_exact
-from stages.training.run_folder import RunFolder, abandoned_runs, is_begun, open_run, retired_releases
+from stages.training.run_folder import (
+    RunFolder,
+    abandoned_runs,
+    alone_on,
+    is_begun,
+    open_run,
+    retired_releases,
+)
 from stages.training.trace import trace_json
 from stages.training.update_pruning import Update
 from stages.vlm.activations import recompute_activations
@@ -58,12 +67,16 @@ class Finetune(Stage):
                 "neighbours in a micro-batch add, which nothing prices yet; population "
                 f"'{plan.population.name}' is not public, so set model.precision to float32"
             )
+        with nullcontext() if plan.population.public else alone_on(self.name(), plan.population.name):
+            self._run(plan)
+
+    def _run(self, plan: Plan) -> None:
         identity = fingerprint(self)
         recorded = recorded_digest(self.name(), self.trace)
         if not is_begun(self.name(), identity, recorded):
             earlier = retired_releases(self.name(), plan.population.name)
-            require_new_release(self.name(), self.adapter, public=plan.population.public, earlier=earlier)
-        abandoned_runs(self.name(), identity, plan)  # refuses what could not be charged, before any step
+            require_new_release(self.name(), self.adapter, plan.population, earlier=earlier)
+        require_affordable(plan, abandoned_runs(self.name(), identity, plan))
         with open_run(self.name(), identity, recorded) as folder:
             self._train(plan, identity, folder)
 

@@ -12,10 +12,12 @@ VERSION = 1
 LIMITS = (
     "The size of the data set and of its files is treated as public side information.",
     "Gaussian noise in floating point is not exactly Gaussian.",
+    "In float32 the padding and the cut of a micro-batch shift other units' gradients by about 1e-7 of their "
+    "size.",
     "Whoever holds the run key before it is destroyed can subtract the noise.",
     "One unit is what the population declares; people who appear in several units are covered less.",
-    "Only this release and runs that ended without a statement are added up, not earlier releases of the "
-    "population.",
+    "Added up are this release and the runs that had begun by its end and had no statement, not earlier or "
+    "later releases of the population.",
     "Accuracy on held-out records is published exactly: those records are declared public.",
     "How long a step took is not hidden from whoever watches the machine.",
 )
@@ -82,7 +84,10 @@ def sentence(statement: Mapping[str, Any]) -> str:
         else ""
     )
     if statement["epsilon"] is None:
-        return f"For {population} this model carries no privacy guarantee: it was trained without noise."
+        return (
+            f"For {population} this model carries no privacy guarantee: it, or a run counted with it, was "
+            "trained without noise."
+        )
     relation = str(statement["relation"]).replace("_", " ")
     return (
         f"For {population} this model is ({statement['epsilon']:.3f}, "

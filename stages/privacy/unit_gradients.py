@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.privacy.clipping import ClippedSum, Clipping, clip_factors
+from stages.privacy.kept_gradients import Bias, Ghost, Instantiated, KeptGradients
 from stages.privacy.segments import Axis, Segments
 from stages.privacy.trainable_layers import TrainableLayers
 
@@ -31,7 +32,7 @@ class UnitGradients:
     def __init__(self, trainable: TrainableLayers, segments: Segments, norms: Norms = "choose") -> None:
         """Expect one backward pass."""
         self.trainable, self.segments, self.norms = trainable, segments, norms
-        self._pieces: dict[str, _Piece] = {}
+        self._kept: dict[str, KeptGradients] = {}
 
     @classmethod
     def of(
@@ -64,7 +65,7 @@ class UnitGradients:
         zeros_U = torch.zeros(self.segments.units, dtype=torch.float64)
         found = {}
         for layer in self.trainable.layers:
-            pieces = [piece for name, piece in self._pieces.items() if name.rpartition(".")[0] == layer]
+            pieces = [piece for name, piece in self._kept.items() if name.rpartition(".")[0] == layer]
             found[layer] = sum((piece.squared_U().cpu() for piece in pieces), zeros_U)
         return found
 
@@ -85,8 +86,8 @@ class UnitGradients:
             sum(weight.numel() for weight in self.trainable.parameters().values()), dtype=torch.float64
         )
         for name, where in self.trainable.slices().items():
-            if name in self._pieces:
-                flat_P[where] = self._pieces[name].sum(factors[name.rpartition(".")[0]]).flatten().cpu()
+            if name in self._kept:
+                flat_P[where] = self._kept[name].sum(factors[name.rpartition(".")[0]]).flatten().cpu()
         device = next(iter(self.trainable.parameters().values())).device
         return ClippedSum(flat_P.to(device), clipping.clip)
 
@@ -96,8 +97,8 @@ class UnitGradients:
         rows = []
         for unit in eye:
             parts = [
-                self._pieces[name].sum(unit).flatten().cpu()
-                if name in self._pieces
+                self._kept[name].sum(unit).flatten().cpu()
+                if name in self._kept
                 else torch.zeros(weight.numel(), dtype=torch.float64)
                 for name, weight in self.trainable.parameters().items()
             ]
@@ -131,17 +132,17 @@ class UnitGradients:
         given = given.flatten(1, -2) if given.dim() > 2 else given[:, None]
         for leaf, weight in layer.named_parameters():
             if weight.requires_grad:
-                known = self._pieces.get(f"{name}.{leaf}")
+                known = self._kept.get(f"{name}.{leaf}")
                 if known is None:
-                    known = self._pieces[f"{name}.{leaf}"] = self._piece(leaf, axis, given, weight)
+                    known = self._kept[f"{name}.{leaf}"] = self._keeper(leaf, axis, given, weight)
                 known.add(given.detach(), gradient)
 
-    def _piece(self, leaf: str, axis: Axis, given: Tensor, weight: Tensor) -> "_Piece":
+    def _keeper(self, leaf: str, axis: Axis, given: Tensor, weight: Tensor) -> KeptGradients:
         if leaf == "bias":
-            return _Bias(axis, weight)
+            return Bias(axis, weight)
         tokens = axis.most() * given.shape[1]
         ghost = self.norms == "ghost" or (self.norms == "choose" and 2 * tokens**2 <= weight.numel())
-        return _Ghost(axis, weight) if ghost else _Instantiated(axis, weight)
+        return Ghost(axis, weight) if ghost else Instantiated(axis, weight)
 
     def _require_whole(self) -> None:
         for name, weight in self.trainable.parameters().items():
@@ -152,7 +153,7 @@ class UnitGradients:
                 )
             layer = name.rpartition(".")[0]
             axis = self.segments.axis(self.trainable.axes[layer], layer)
-            if axis.entries and name not in self._pieces:
+            if axis.entries and name not in self._kept:
                 raise ValueError(
                     f"{layer} is trainable but took no part in the loss: narrow trainable.targets"
                 )
@@ -175,136 +176,3 @@ class _Watched(torch.autograd.Function):
         (gradient,) = gradients
         ctx.keep(given, gradient)
         return (gradient @ weight if ctx.needs_input_grad[0] else None), None, None, None
-
-
-class _Piece:
-    """What one weight keeps of a batch. Units own consecutive entries, so their tokens are slices."""
-
-    def __init__(self, axis: Axis, weight: Tensor) -> None:
-        self.axis, self.shape, self.device = axis, weight.shape, weight.device
-
-    def add(self, given: Tensor, gradient: Tensor) -> None:
-        """Take one run of the layer: A of shape (n, t, d) and G of shape (n, t, p)."""
-        raise NotImplementedError
-
-    def squared_U(self) -> Tensor:
-        """Return the squared norm of every unit's gradient in float64."""
-        raise NotImplementedError
-
-    def sum(self, factor_U: Tensor) -> Tensor:
-        """Return the sum of the units' gradients, each times its factor, in float64.
-
-        A unit whose factor is zero adds nothing, whatever it holds.
-        """
-        raise NotImplementedError
-
-    def _by_unit(self, values: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Cut (n, t, x) into groups of units: (U, T, x) where all have as many entries, else one by one."""
-        even = self.axis.even()
-        if even is not None:
-            units = len(self.axis.counts)
-            yield slice(0, units), values.reshape(units, even * values.shape[1], values.shape[2])
-            return
-        start = 0
-        for unit, count in enumerate(self.axis.counts):
-            if count:
-                yield slice(unit, unit + 1), values[start : start + count].flatten(0, 1)[None]
-            start += count
-
-
-class _Instantiated(_Piece):
-    """The gradient of every unit, (U, p, d)."""
-
-    def __init__(self, axis: Axis, weight: Tensor) -> None:
-        super().__init__(axis, weight)
-        self.gradients: Tensor | None = None
-
-    def add(self, given: Tensor, gradient: Tensor) -> None:
-        parts = zip(self._by_unit(_wide(gradient)), self._by_unit(_wide(given)), strict=True)
-        for (where, gradient_UTp), (_, given_UTd) in parts:
-            product = torch.bmm(gradient_UTp.transpose(1, 2), given_UTd)
-            if self.gradients is None:
-                if product.shape[0] == len(self.axis.counts):
-                    self.gradients = product
-                    return
-                self.gradients = product.new_zeros(len(self.axis.counts), *self.shape)
-            self.gradients[where] += product
-
-    def squared_U(self) -> Tensor:
-        flat = self._whole().flatten(1)
-        norm_U: Tensor = torch.linalg.vector_norm(flat, dim=1, dtype=torch.float64)
-        return norm_U.square()
-
-    def sum(self, factor_U: Tensor) -> Tensor:
-        return _weighted(factor_U, self._whole()).reshape(self.shape)
-
-    def _whole(self) -> Tensor:
-        if self.gradients is None:
-            raise ValueError("a layer was asked for gradients before its backward pass")
-        return self.gradients
-
-
-class _Bias(_Instantiated):
-    """The gradient of every unit for a bias, (U, p)."""
-
-    def add(self, given: Tensor, gradient: Tensor) -> None:
-        if self.gradients is None:
-            wide = torch.float64 if gradient.dtype == torch.float64 else torch.float32
-            self.gradients = torch.zeros(
-                len(self.axis.counts), *self.shape, dtype=wide, device=gradient.device
-            )
-        for where, gradient_UTp in self._by_unit(_wide(gradient)):
-            self.gradients[where] += gradient_UTp.sum(dim=1)
-
-
-class _Ghost(_Piece):
-    """Every unit's squared norm by inner products of tokens; A and G are kept for the sum.
-
-    In float64: the norm must bound what is summed even where large terms cancel.
-    """
-
-    def __init__(self, axis: Axis, weight: Tensor) -> None:
-        super().__init__(axis, weight)
-        self.runs: list[tuple[Tensor, Tensor]] = []
-
-    def add(self, given: Tensor, gradient: Tensor) -> None:
-        self.runs.append((given, gradient))
-
-    def squared_U(self) -> Tensor:
-        given, gradient = self._joined()
-        squared_U = torch.zeros(len(self.axis.counts), dtype=torch.float64, device=given.device)
-        parts = zip(self._by_unit(gradient.double()), self._by_unit(given.double()), strict=True)
-        for (where, gradient_UTp), (_, given_UTd) in parts:
-            alike_UTT = gradient_UTp @ gradient_UTp.transpose(1, 2)
-            alike_UTT *= given_UTd @ given_UTd.transpose(1, 2)
-            squared_U[where] = alike_UTT.sum(dim=(1, 2)).clamp(min=0)
-        return squared_U
-
-    def sum(self, factor_U: Tensor) -> Tensor:
-        given, gradient = self._joined()
-        counts = torch.tensor(self.axis.counts)
-        factor_n = factor_U.cpu().repeat_interleave(counts).to(given.device)[:, None, None]
-        weighted = (factor_n * gradient.double()).where(factor_n != 0, 0.0)
-        known = given.double().where(factor_n != 0, 0.0)
-        total: Tensor = weighted.flatten(0, 1).T @ known.flatten(0, 1)
-        return total
-
-    def _joined(self) -> tuple[Tensor, Tensor]:
-        """Return A and G of all runs of the layer side by side: a unit's tokens are those of every run."""
-        if len(self.runs) > 1:
-            self.runs = [
-                (torch.cat([run[0] for run in self.runs], 1), torch.cat([run[1] for run in self.runs], 1))
-            ]
-        return self.runs[0]
-
-
-def _weighted(factor_U: Tensor, values: Tensor) -> Tensor:
-    factor_U = factor_U.to(values.device)
-    flat = values.flatten(1).double()
-    if bool((factor_U == 0).any()):
-        flat = flat.where((factor_U != 0)[:, None], 0.0)
-    return factor_U @ flat
-
-
-def _wide(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()

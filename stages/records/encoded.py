@@ -50,6 +50,15 @@ class EncodedSet:
     pad_token_id: int
     image_token_id: int
 
+    def __post_init__(self) -> None:
+        """Refuse a row that has not as many slots as features.
+
+        transformers checks only a batch's total, and an off-by-one there would let a row see another's image.
+        """
+        slots = self.features_ISD.shape[1]
+        if any(row.input_ids.count(self.image_token_id) != slots * len(row.images) for row in self.rows):
+            raise ValueError("an encoded row has not as many slots as features: run `dvc repro -f encode`")
+
     def rows_by_unit(self) -> list[NDArray[np.int64]]:
         """Return, for each unit index, the indices of its rows."""
         found: dict[int, list[int]] = {}
@@ -84,17 +93,9 @@ class Batch:
 
 
 def collate(encoded: EncodedSet, indices: Sequence[int]) -> Batch:
-    """Return the rows ``indices`` as one batch; no rows give tensors with no rows.
-
-    Every row is checked on its own to have as many slots as features: transformers checks only the batch's
-    total, and an off-by-one there would let one row see another's image.
-    """
+    """Return the rows ``indices`` as one batch; no rows give tensors with no rows."""
     rows = [encoded.rows[index] for index in indices]
     length = max((len(row.input_ids) for row in rows), default=0)
-    slots = encoded.features_ISD.shape[1]
-    for row in rows:
-        if row.input_ids.count(encoded.image_token_id) != slots * len(row.images):
-            raise ValueError("an encoded row has not as many slots as features: run `dvc repro -f encode`")
     return Batch(
         _pad([row.input_ids for row in rows], length, encoded.pad_token_id),
         _pad([(1,) * len(row.input_ids) for row in rows], length, 0),

@@ -5,6 +5,7 @@ be read, and the mechanism that reads them. A line is on disk (fsync) before the
 result but never a charge.
 """
 
+import errno
 import json
 import os
 from dataclasses import dataclass
@@ -99,7 +100,9 @@ def _damaged(path: Path, number: int) -> ValueError:
 def _append(path: Path, value: dict[str, Any]) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(handle, (json.dumps(value, sort_keys=True) + "\n").encode())
+        line = (json.dumps(value, sort_keys=True) + "\n").encode()
+        if os.write(handle, line) != len(line):  # the torn line never happened, nor may the step
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         os.fsync(handle)
     finally:
         os.close(handle)

@@ -81,6 +81,16 @@ class RunFolder:
 
 
 @contextmanager
+def alone_on(stage: str, population: str) -> Iterator[None]:
+    """Let no other process run ``stage`` on ``population``, whatever its inputs.
+
+    Two that run at once would not see each other, and neither statement would count both.
+    """
+    with _lock(stage, f"population-{hashlib.sha256(population.encode()).hexdigest()[:16]}"):
+        yield
+
+
+@contextmanager
 def open_run(stage: str, fingerprint: str, recorded_trace: str | None) -> Iterator[RunFolder]:
     """Yield the run's folder, locked.
 
@@ -166,7 +176,7 @@ def retired_releases(stage: str, population: str) -> list[str]:
     """Return the releases on ``population`` whose intents were put away by ``retire_run``, sorted."""
     found = []
     for path in sorted(scratch_folder(stage, RETIRED).iterdir()):
-        header = read_header(RunFolder(path).intents)
+        header = read_header(RunFolder(path).intents) if RunFolder(path).intents.exists() else None
         if header is not None and header["plan"]["population"]["name"] == population:
             found.append(str(header["release"]))
     return found
@@ -201,8 +211,8 @@ def _lock(stage: str, name: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise _Held(
-                f"another process is running stage {stage} on the same inputs: wait for it, or stop it "
-                "and run again"
+                f"another process is running stage {stage} on the same inputs or people: wait for it, or "
+                "stop it and run again"
             ) from None
         yield
 

@@ -25,7 +25,8 @@ def trace_json(
 ) -> dict[str, Any]:
     """Return the stored form.
 
-    ``begun`` is what the intents say of each step; a replay after a crash draws the same bits.
+    ``begun`` is what the intents say of each step. How often a step was begun stays in the intents: a replay
+    after a crash draws the same bits and spends nothing, and what made a step crash may be private.
     """
     if [step.step for step in begun] != list(range(plan.sampling.steps)):
         raise ValueError(f"the run did not begin each of its {plan.sampling.steps} planned steps")
@@ -36,7 +37,7 @@ def trace_json(
         "population": plan.population.name,
         "plan": plan_digest,
         "mechanism": plan.mechanism,
-        "steps": [{"step": step.step, "attempts": step.attempts, **step.mechanism} for step in begun],
+        "steps": [{"step": step.step, **step.mechanism} for step in begun],
         "abandoned": [
             {"run": run.name, "release": run.release, "plan": run.plan, "steps": run.steps}
             for run in abandoned

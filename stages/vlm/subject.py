@@ -21,8 +21,8 @@ from stages.vlm.family import load_processor
 from stages.vlm.synthetic import SyntheticRow, synthetic_inputs, text_losses
 from stages.vlm.tokens import messages_of
 
-ROWS_OF_UNIT = [[0, 1], [2]]
-_SYNTHETIC = [SyntheticRow(0, 1), SyntheticRow(1, 2, words=5), SyntheticRow(2, 1, words=12)]
+ROWS_OF_UNIT = [[0, 1], [2], [3]]
+_SYNTHETIC = [SyntheticRow(0, 1), SyntheticRow(1, 2, words=5), SyntheticRow(2, 1, 12), SyntheticRow(3, 1)]
 
 
 def load_whole(path: Path) -> Any:
@@ -38,7 +38,7 @@ def load_whole(path: Path) -> Any:
 
 
 def synthetic_subject(model: Any) -> Subject:
-    """Return the model on three random rows of two units, with one and two images."""
+    """Return the model on four random rows of three units, with one and two images."""
     return _subject(
         model, ROWS_OF_UNIT, lambda rows: synthetic_inputs(model.config, [_SYNTHETIC[row] for row in rows])
     )

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES, load_family, train, write_family
 
+from benchmarks.tiny_families import FAMILIES, load_family, write_family
 from stages.privacy.clipping import Clipping
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.privacy.unit_gradients import UnitGradients
+from stages.trainable.parts import train_parts
 from stages.vlm.attribution import first_axis, segments_of
 from stages.vlm.synthetic import SyntheticRow, synthetic_inputs, text_losses
 
@@ -58,8 +59,12 @@ def slow(model, layers, questions, unit_of_row):
 
 
 def learner(path, parts, dtype=torch.float64):
-    model = train(load_family(path, dtype), parts)
-    return model, TrainableLayers.of(model, lambda layer: first_axis(model.config.model_type, layer))
+    model = train_parts(load_family(path, dtype), parts)
+    layers = TrainableLayers.of(model, lambda layer: first_axis(model.config.model_type, layer))
+    start_P = layers.flat()
+    generator = torch.Generator().manual_seed(2)
+    layers.assign(start_P + 0.1 * torch.randn(start_P.shape, generator=generator).to(start_P))
+    return model, layers
 
 
 @pytest.mark.parametrize("parts", TRAINS, ids=" ".join)

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from checkout import dvc, edit_params, environment, run
 
+from stages.training.intents import read_begun
+
 ADAPTER = "models/adapter/adapter_model.safetensors"
 
 
@@ -91,8 +93,10 @@ def compare(encoded: Path, tmp_path: Path, moments: list[tuple[int, float]], ste
 
 def test_killed_at_three_moments_and_resumed_gives_the_same_bits(encoded_checkout, tmp_path):
     trace = compare(encoded_checkout, tmp_path, [(1, 0.0), (5, 0.01), (8, 0.05)], steps=12)
-    attempts = [step["attempts"] for step in trace["steps"]]
-    assert max(attempts) > 1, "the kill made some step run again"
+    assert not any("attempts" in step for step in trace["steps"]), "why a step began again may be private"
+    folder = run_folder(encoded_checkout)
+    assert folder is not None
+    assert max(step.attempts for step in read_begun(folder / "intents.jsonl")) > 1, "some step ran again"
 
 
 def test_another_key_gives_other_bits(encoded_checkout, tmp_path):
@@ -274,6 +278,21 @@ def test_a_killed_first_release_of_people_who_are_not_public_goes_on(encoded_che
     kill_at(checkout, 4, 0.0)
     dvc(checkout, "repro", "account")
     assert [charge["event"]["count"] for charge in training_charges(checkout)] == [12]
+
+
+def test_a_run_that_could_not_be_released_is_refused_before_its_first_step(encoded_checkout):
+    checkout = prepared(not_public(encoded_checkout), steps=12)
+    dvc(checkout, "repro", "encode", "plan")
+    kill_at(checkout, 4, 0.0)
+    begun = sum(path.read_text().count("\n") for path in (checkout / "scratch").rglob("intents.jsonl"))
+    edit_params(checkout, {r"beta2: \S+": "beta2: 0.9"})
+    refused = dvc(checkout, "repro", "finetune", check=False)
+    assert refused.returncode != 0 and "over the target" in refused.stderr
+    assert begun == sum(
+        path.read_text().count("\n") for path in (checkout / "scratch").rglob("intents.jsonl")
+    )
+    edit_params(checkout, {r"beta2: \S+": "beta2: 0.99"})
+    dvc(checkout, "repro", "account")
 
 
 def test_half_precision_is_refused_for_people_who_are_not_public(encoded_checkout):

@@ -95,6 +95,27 @@ def test_a_hostile_unit_moves_the_engines_sum_by_at_most_clip(
     assert float((with_it - without).norm()) <= clip * (1 + 1e-5)
 
 
+@pytest.mark.parametrize("norms", ["instantiate", "ghost"])
+@pytest.mark.parametrize("rule", ["flat", "automatic"])
+@pytest.mark.parametrize("size", [1.0, 1e4, 1e6, 1e7, 1e8, 1e10])
+def test_tokens_that_cancel_do_not_hide_what_is_left(norms, rule, size):
+    """A unit of two huge opposite tokens and a small one: inner products lose the small one to rounding."""
+    generator = torch.Generator().manual_seed(0)
+    huge, small, direction, other = torch.randn(4, 8, generator=generator, dtype=torch.float64)
+    layer = nn.Linear(8, 8, bias=False).double()
+    given = torch.stack([size * huge, size * huge, small])[None]
+    slopes = torch.stack([direction, -direction, other])[None]
+    found = UnitGradients.of(
+        TrainableLayers.of(nn.Sequential(layer)),
+        Segments.of(1, row=[0]),
+        lambda: (layer(given) * slopes).sum(dim=(1, 2)),
+        norms=norms,
+    )
+    moved = float(found.clipped_sum(Clipping(1.0, rule)).sum_P.norm())
+    assert moved <= 1 + 1e-9
+    assert size > 1e4 or moved > 0.9, "nothing is clipped for nothing"
+
+
 def test_a_batch_without_hostile_units_is_not_all_zeros():
     """Negative control of the one above."""
     model = Hostile()

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from families import write_family
 
+from benchmarks.tiny_families import write_family
 from models import rows
 from stages.records.store import write_rows
 
@@ -24,7 +24,7 @@ def test_all_three_parts_at_once_pass(tmp_path: Path, name: str) -> None:
     done = dualpriv("--model", str(tmp_path / "model"), "--train", "lm,projector,vision", "--json")
     found = json.loads(done.stdout)
     assert (done.returncode, found["verdict"], found["reasons"]) == (0, "pass", [])
-    assert found["units"] == 2 and found["max_relative_error"] < 1e-5
+    assert found["units"] == 3 and found["max_relative_error"] < 1e-5
     assert found["max_contribution_over_clip"] < 1 + 1e-6 and found["neighbour_drift"] < 1e-5
 
 

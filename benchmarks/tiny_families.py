@@ -1,13 +1,10 @@
-"""Tiny random models of the real vision-language classes."""
+"""Tiny random models of the real vision-language classes, for tests and for the table of families."""
 
-import re
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import (
     AutoModelForImageTextToText,
     CLIPVisionConfig,
@@ -133,32 +130,3 @@ def load_family(path: Path, dtype: torch.dtype = torch.float64) -> Any:
     """Load it back, frozen, in evaluation mode."""
     model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype, local_files_only=True)
     return model.requires_grad_(False).eval()
-
-
-PARTS = {
-    "lm": r".*\.(language_model|text_model)\..*(q_proj|v_proj|down_proj)",
-    "projector": r".*(multi_modal_projector|connector|visual\.merger)\..*",
-    "vision": r".*(vision_tower|vision_model|visual\.blocks)\..*(q_proj|v_proj|fc1|qkv|gate_proj)",
-}
-
-
-def train(model: Any, parts: Sequence[str]) -> Any:
-    """Attach LoRA to the language model and the tower, and let the projector's own linear layers learn."""
-    from peft import LoraConfig, get_peft_model
-
-    lora = [PARTS[part] for part in parts if part != "projector"]
-    if lora:
-        torch.manual_seed(1)
-        config = LoraConfig(r=2, lora_alpha=4, target_modules="|".join(lora), lora_dropout=0.0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by a deprecated name
-            model = get_peft_model(model, config, autocast_adapter_dtype=False).eval()
-    if "projector" in parts:
-        for name, module in model.named_modules():
-            if isinstance(module, nn.Linear) and re.fullmatch(PARTS["projector"], name):
-                module.requires_grad_(True)
-    generator = torch.Generator().manual_seed(2)
-    for name, weight in model.named_parameters():
-        if "lora_" in name:
-            weight.data = 0.3 * torch.randn(weight.shape, generator=generator).to(weight.dtype)
-    return model
