@@ -205,7 +205,8 @@ def warnings_of(plan: Plan, weights: int) -> list[str]:
 def _smallest_meeting(spent: Callable[..., float], epsilon: float) -> float | None:
     """Return the smallest multiple of the finest noise at which ``spent`` is within ``epsilon``.
 
-    Bracketed on a coarse grid, which overestimates epsilon and is quick, then settled on the fine one.
+    Bracketed on a coarse grid, which overestimates epsilon and is quick; its slope then says how much less
+    noise the fine grid needs, and a step or two on that grid settles it.
     """
     enough = 1.0
     while spent(enough, COARSE_GRID) > epsilon:
@@ -215,10 +216,18 @@ def _smallest_meeting(spent: Callable[..., float], epsilon: float) -> float | No
     while enough > _SMALLEST_NOISE and spent(enough / 1.5, COARSE_GRID) <= epsilon:
         enough /= 1.5
     high = _bisect(lambda noise: spent(noise, COARSE_GRID) <= epsilon, enough / 1.5, enough)
-    low = high * 0.97
-    while spent(low) <= epsilon:
-        high, low = low, low * 0.97
-    return _bisect(lambda noise: spent(noise) <= epsilon, low, high)
+    step = 0.03 * high
+    slope = (spent(high - step, COARSE_GRID) - spent(high, COARSE_GRID)) / step
+    found = math.ceil((high - (epsilon - spent(high)) / slope) / _FINEST_NOISE)
+    while spent(_noise(found)) > epsilon:
+        found += 1
+    while _noise(found) > _SMALLEST_NOISE / 2 and spent(_noise(found - 1)) <= epsilon:
+        found -= 1
+    return _noise(found)
+
+
+def _noise(multiple: int) -> float:
+    return round(multiple * _FINEST_NOISE, 3)
 
 
 def _bisect(holds: Callable[[float], bool], low: float, high: float) -> float:
@@ -226,8 +235,8 @@ def _bisect(holds: Callable[[float], bool], low: float, high: float) -> float:
     below, above = math.floor(low / _FINEST_NOISE), math.ceil(high / _FINEST_NOISE)
     while above - below > 1:
         middle = (below + above) // 2
-        if holds(middle * _FINEST_NOISE):
+        if holds(_noise(middle)):
             above = middle
         else:
             below = middle
-    return round(above * _FINEST_NOISE, 3)
+    return _noise(above)

@@ -175,7 +175,7 @@ def abandoned_runs(stage: str, fingerprint: str, plan: Plan) -> list[Abandoned]:
 def retired_releases(stage: str, population: str) -> list[str]:
     """Return the releases on ``population`` whose intents were put away by ``retire_run``, sorted."""
     found = []
-    for path in sorted(scratch_folder(stage, RETIRED).iterdir()):
+    for path in sorted((scratch_folder(stage) / RETIRED).glob("*")):
         header = read_header(RunFolder(path).intents) if RunFolder(path).intents.exists() else None
         if header is not None and header["plan"]["population"]["name"] == population:
             found.append(str(header["release"]))

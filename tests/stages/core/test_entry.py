@@ -124,7 +124,14 @@ def test_a_bug_keeps_its_traceback(bug: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_leaves_no_half_written_directory(number: signal.Signals, code: int, tmp_path: Path) -> None:
     command = checkout(tmp_path, "print('running', flush=True); time.sleep(60)")
-    stage = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    stage = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl-C
+    )
     assert stage.stdout is not None
     assert stage.stdout.readline() == "running\n"
     stage.send_signal(number)
