@@ -63,7 +63,8 @@ def main() -> None:
                 for images in IMAGES
             ]
     write_json(given.json, rows)
-    print(f"{datetime.date.today()}, torch {torch.__version__}, opacus {version('opacus')}\n\n{render(rows)}")
+    about = f"{datetime.date.today()}, torch {torch.__version__}, opacus {version('opacus')}"
+    print(f"{about}\n\n{summary(rows)}\n\n{render(rows)}")
 
 
 def case(name: str, path: Path, parts: tuple[Part, ...], units: int, images: int) -> dict[str, Any]:
@@ -185,6 +186,30 @@ def render(rows: list[dict[str, Any]]) -> str:
             f"| {first['model']} | {' + '.join(first['trains'])} | {first['units']} | {' | '.join(cells)} |"
         )
     return "\n".join(lines)
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    """Return one line for each model and what trains: the worst of 1, 2 and 4 images and of 1 and 2 units."""
+    lines = ["| model | trains | ours | Opacus hooks | Opacus ghost |", "|---" * 5 + "|"]
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["model"], " + ".join(row["trains"])), []).append(row)
+    for (model, trains), group in groups.items():
+        cells = [
+            _worst([row[method] for row in group]) for method in ("ours", "opacus hooks", "opacus ghost")
+        ]
+        lines.append(f"| {model} | {trains} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _worst(verdicts: list[dict[str, Any]]) -> str:
+    wrong = [found["contribution"] for found in verdicts if "wrong" in found["verdict"].lower()]
+    raised = sum(found["verdict"].startswith("raises") for found in verdicts)
+    exact = len(verdicts) - len(wrong) - raised
+    parts = [f"exact in {exact}"] if exact and exact < len(verdicts) else ["exact"] if exact else []
+    parts += [f"raises in {raised}"] if raised else []
+    parts += [f"**silently up to {max(wrong):.1f} C** in {len(wrong)}"] if wrong else []
+    return ", ".join(parts)
 
 
 def _cell(verdicts: list[dict[str, Any]]) -> str:
