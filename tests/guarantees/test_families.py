@@ -1,8 +1,11 @@
 """On every family, whatever trains and however units, rows and images nest: equal to one unit at a time."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from benchmarks.tiny_families import FAMILIES, load_family, write_family
 from stages.privacy.clipping import Clipping
@@ -84,6 +87,27 @@ def test_norms_and_clipped_sums_equal_one_unit_at_a_time_autograd(families, name
             factor_U = (clip / norms_U).clamp(max=1)
             clipped_P = found.clipped_sum(Clipping(clip)).sum_P
             assert (clipped_P - factor_U @ expected_UP).norm() <= EXACT * clipped_P.norm(), shape
+
+
+def test_modules_that_peft_trains_whole_are_exact(families):
+    """``modules_to_save`` puts a trainable copy of the projector, biases included, beside the frozen one."""
+    base = load_family(families["LLaVA (CLIP)"])
+    config = LoraConfig(
+        r=2,
+        target_modules=r".*language_model.*q_proj",
+        modules_to_save=["multi_modal_projector"],
+        init_lora_weights=False,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by a deprecated name
+        model = get_peft_model(base, config, autocast_adapter_dtype=False).eval()
+    layers = TrainableLayers.of(model, lambda layer: first_axis("llava", layer))
+    assert any("modules_to_save.default.linear_1.bias" in name for name in layers.parameters())
+    images, unit_of_row = SHAPES["two images a row, several rows a unit"]
+    questions = [SyntheticRow(seed, count) for seed, count in enumerate(images)]
+    expected_UP = slow(model, layers, questions, unit_of_row)
+    found_UP = engine(model, layers, questions, unit_of_row).stacked()
+    assert (found_UP - expected_UP).norm() <= EXACT * expected_UP.norm()
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -2,14 +2,21 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
+from models import PRUNED, load_float64, rows, speed
 from stages.privacy.accounting import Target
 from stages.privacy.clipping import Clipping
 from stages.privacy.plan import plan_for
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
+from stages.privacy.stream import RunKey, Streams
+from stages.privacy.trainable_layers import TrainableLayers
+from stages.trainable.lora import Trainable, attach
+from stages.training.estimators import Learner
 from stages.training.mechanism import Mechanism
+from stages.vlm.encoder import encode_set
 
 PEOPLE = Population(name="people", public=True, max_units=100, unit="person")
 TARGET = Target(relation="add_or_remove_one", epsilon=8.0, delta=1e-4)
@@ -45,3 +52,15 @@ def test_clipping_without_noise_and_noise_without_clipping_are_refused(missing):
 def test_a_plan_that_contradicts_itself_is_refused(kind, other):
     with pytest.raises(ValueError, match="does not go with"):
         Mechanism.of(dataclasses.replace(plan_of(kind), mechanism=other))
+
+
+def test_a_step_that_draws_nobody_still_adds_its_noise(tiny_llava):
+    loaded = load_float64(tiny_llava)
+    section = Trainable(kind="lora", rank=2, alpha=4.0, targets=("q_proj",))
+    model = attach(loaded.model, section, loaded.family.LANGUAGE_MODEL, seed=1)
+    layers = TrainableLayers.of(model, loaded.family.first_axis)
+    learner = Learner(model, loaded.family, layers, encode_set(loaded, rows(1), PRUNED), speed())
+    plan, streams = plan_of("gradient"), Streams(RunKey(bytes(32)), "f", "finetune")
+    noise_P = Mechanism.of(plan).release(learner, [], streams, 0).sum_P
+    expected = plan.noise_multiplier * streams.at("noise", 0).gaussian(noise_P.numel())
+    assert np.array_equal(noise_P.numpy(), expected) and expected.std() > 0
