@@ -5,61 +5,16 @@ import json
 import os
 import random
 import shutil
-import signal
 import sqlite3
-import subprocess
 import sys
-import time
 import zlib
 from pathlib import Path
 
 import pytest
-from checkout import dvc, edit_params, environment, run
+from checkout import dvc, run
+from runs import ADAPTER, kill_at, prepared, run_folder
 
 from stages.training.intents import read_begun
-
-ADAPTER = "models/adapter/adapter_model.safetensors"
-
-
-def prepared(checkout: Path, *, steps: int) -> Path:
-    """Plan other steps; everything else before finetune has run."""
-    edit_params(checkout, {r"steps: 6": f"steps: {steps}", r"checkpoint_every: \d+": "checkpoint_every: 3"})
-    if steps != 6:
-        dvc(checkout, "repro", "--single-item", "plan")
-    return checkout
-
-
-def run_folder(checkout: Path) -> Path | None:
-    folders = [path for path in (checkout / "scratch/finetune").glob("[0-9a-f]*") if len(path.name) == 32]
-    return folders[0] if folders else None
-
-
-def steps_begun(checkout: Path) -> int:
-    folder = run_folder(checkout)
-    intents = folder / "intents.jsonl" if folder else None
-    return max(0, intents.read_text().count("\n") - 1) if intents and intents.exists() else -1
-
-
-def start(checkout: Path, *command: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", *(command or ("dvc", "repro", "finetune"))],
-        cwd=checkout,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
-def kill_at(checkout: Path, moment: int, delay: float, *command: str) -> None:
-    """Start finetune and SIGKILL its group ``delay`` seconds after it has begun step ``moment``."""
-    process = start(checkout, *command)
-    while process.poll() is None and steps_begun(checkout) < moment:
-        time.sleep(0.002)
-    time.sleep(delay)
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def undisturbed(checkout: Path, key: bytes, folder: str) -> bytes:
@@ -193,101 +148,3 @@ def test_the_run_key_is_found_nowhere_and_a_planted_one_is(encoded_checkout):
         database.execute("create table log (line text)")
         database.execute("insert into log values (?)", (f"key {key.hex()}",))
     assert "planted.db: hex" in found_in(checkout, key)
-
-
-def training_charges(checkout: Path) -> list[dict]:
-    charges = json.loads((checkout / "data/account/charges.json").read_text())["charges"]
-    return [charge for charge in charges if charge["stage"] == "finetune"]
-
-
-def test_a_forced_rerun_is_a_fresh_release(encoded_checkout):
-    checkout = prepared(encoded_checkout, steps=6)
-    dvc(checkout, "repro", "account")
-    first = json.loads((checkout / "data/finetune/trace.json").read_text())
-    dvc(checkout, "repro", "--force", "--single-item", "finetune")
-    second = json.loads((checkout / "data/finetune/trace.json").read_text())
-    assert first["fingerprint"] == second["fingerprint"]
-    assert first["release"] != second["release"]
-    assert first["adapter"]["adapter_model.safetensors"] != second["adapter"]["adapter_model.safetensors"]
-
-
-def test_a_finished_run_that_no_statement_covers_is_charged_with_the_next(encoded_checkout):
-    checkout = prepared(encoded_checkout, steps=6)
-    dvc(checkout, "repro", "finetune")
-    dvc(checkout, "repro", "--force", "--single-item", "finetune")
-    edit_params(checkout, {r"beta2: \S+": "beta2: 0.9"})
-    dvc(checkout, "repro", "account")
-    charges = training_charges(checkout)
-    assert [charge["event"]["count"] for charge in charges] == [6, 6, 6]
-    assert len({charge["release"] for charge in charges}) == 3
-    dvc(checkout, "repro", "--force", "--single-item", "account")
-    assert training_charges(checkout) == charges
-    kept = sorted(path.name for path in (checkout / "scratch/finetune/retired").iterdir())
-    assert kept == sorted(charge["release"] for charge in charges)
-    assert [path for path in (checkout / "scratch/finetune").rglob("*") if path.suffix == ".key"] == []
-
-
-def test_an_abandoned_run_is_charged_for_every_step_it_began(encoded_checkout):
-    checkout = prepared(encoded_checkout, steps=12)
-    kill_at(checkout, 4, 0.0)
-    begun = steps_begun(checkout)
-    edit_params(checkout, {r"beta2: \S+": "beta2: 0.9"})
-    dvc(checkout, "repro", "account")
-    assert [charge["event"]["count"] for charge in training_charges(checkout)] == [12, begun]
-    statement = json.loads((checkout / "data/account/statement.json").read_text())
-    plan = json.loads((checkout / "data/plan.json").read_text())
-    assert statement["epsilon"] > plan["epsilon"]
-
-
-def stage(checkout: Path, name: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run one stage without DVC."""
-    return run(checkout, sys.executable, "-m", f"stages.{name}", check=False, **more)
-
-
-def not_public(checkout: Path) -> Path:
-    """Plan for people who are not public, on what was encoded."""
-    plan = checkout / "data/plan.json"
-    content = json.loads(plan.read_text())
-    content["population"]["public"] = False
-    plan.unlink()  # a link into DVC's cache
-    plan.write_text(json.dumps(content))
-    return checkout
-
-
-def test_people_who_are_not_public_are_released_once_unless_a_new_release_is_meant(encoded_checkout):
-    checkout = not_public(encoded_checkout)
-    for name in ("finetune", "account"):
-        done = stage(checkout, name)
-        assert done.returncode == 0, done.stderr
-    edit_params(checkout, {r"beta2: \S+": "beta2: 0.9"})
-    refused = stage(checkout, "finetune")
-    assert refused.returncode == 2
-    assert "already released on this machine" in refused.stderr and "--new-release" in refused.stderr
-    again = stage(checkout, "finetune", DUALPRIV_NEW_RELEASE="1")
-    assert again.returncode == 0, again.stderr
-
-
-def test_a_killed_run_goes_on_and_another_that_could_not_be_released_is_refused_before_its_first_step(
-    encoded_checkout,
-):
-    checkout = not_public(encoded_checkout)
-    kill_at(checkout, 2, 0.0, "stages.finetune")
-    begun = steps_begun(checkout)
-    assert begun >= 2
-    edit_params(checkout, {r"beta2: \S+": "beta2: 0.9"})
-    refused = stage(checkout, "finetune")
-    assert refused.returncode == 2 and "over the target" in refused.stderr
-    assert steps_begun(checkout) == begun and len(list((checkout / "scratch/finetune").glob("*/"))) == 1
-    edit_params(checkout, {r"beta2: \S+": "beta2: 0.99"})
-    for name in ("finetune", "account"):
-        done = stage(checkout, name)
-        assert done.returncode == 0, done.stderr
-    assert [charge["event"]["count"] for charge in training_charges(checkout)] == [6]
-
-
-def test_half_precision_is_refused_for_people_who_are_not_public(encoded_checkout):
-    checkout = not_public(encoded_checkout)
-    edit_params(checkout, {"precision: float32": "precision: bfloat16"})
-    refused = stage(checkout, "finetune")
-    assert refused.returncode == 2 and "set model.precision to float32" in refused.stderr
-    assert steps_begun(checkout) == -1

@@ -1,0 +1,64 @@
+"""Start, kill and look at fine-tuning runs in a small checkout."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from checkout import dvc, edit_params, environment, run
+
+ADAPTER = "models/adapter/adapter_model.safetensors"
+
+
+def prepared(checkout: Path, *, steps: int) -> Path:
+    """Plan other steps; everything else before finetune has run."""
+    edit_params(checkout, {r"steps: 6": f"steps: {steps}", r"checkpoint_every: \d+": "checkpoint_every: 3"})
+    if steps != 6:
+        dvc(checkout, "repro", "--single-item", "plan")
+    return checkout
+
+
+def run_folder(checkout: Path) -> Path | None:
+    folders = [path for path in (checkout / "scratch/finetune").glob("[0-9a-f]*") if len(path.name) == 32]
+    return folders[0] if folders else None
+
+
+def steps_begun(checkout: Path) -> int:
+    folder = run_folder(checkout)
+    intents = folder / "intents.jsonl" if folder else None
+    return max(0, intents.read_text().count("\n") - 1) if intents and intents.exists() else -1
+
+
+def start(checkout: Path, *command: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", *(command or ("dvc", "repro", "finetune"))],
+        cwd=checkout,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def kill_at(checkout: Path, moment: int, delay: float, *command: str) -> None:
+    """Start finetune and SIGKILL its group ``delay`` seconds after it has begun step ``moment``."""
+    process = start(checkout, *command)
+    while process.poll() is None and steps_begun(checkout) < moment:
+        time.sleep(0.002)
+    time.sleep(delay)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def training_charges(checkout: Path) -> list[dict]:
+    charges = json.loads((checkout / "data/account/charges.json").read_text())["charges"]
+    return [charge for charge in charges if charge["stage"] == "finetune"]
+
+
+def stage(checkout: Path, name: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run one stage without DVC."""
+    return run(checkout, sys.executable, "-m", f"stages.{name}", check=False, **more)
