@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from checkout import dvc, edit_params
 from runs import kill_at, prepared, stage, steps_begun, training_charges
 
@@ -18,6 +19,7 @@ def test_a_forced_rerun_is_a_fresh_release(encoded_checkout):
     assert first["adapter"]["adapter_model.safetensors"] != second["adapter"]["adapter_model.safetensors"]
 
 
+@pytest.mark.slow
 def test_a_finished_run_that_no_statement_covers_is_charged_with_the_next(encoded_checkout):
     checkout = prepared(encoded_checkout, steps=6)
     dvc(checkout, "repro", "finetune")
