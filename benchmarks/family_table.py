@@ -21,13 +21,13 @@ from opacus.grad_sample import GradSampleModule
 from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import GradSampleModuleFastGradientClipping
 from torch import Tensor
 
-from benchmarks.tiny_families import FAMILIES, load_family, write_family
+from benchmarks.tiny_families import FAMILIES, load_trained, write_family
 from stages.core.files import write_json
 from stages.privacy.clipping import Clipping
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.privacy.unit_gradients import UnitGradients
-from stages.trainable.parts import Part, train_parts
-from stages.vlm.attribution import first_axis, segments_of
+from stages.trainable.parts import Part
+from stages.vlm.attribution import segments_of
 from stages.vlm.synthetic import SyntheticRow, synthetic_inputs, text_losses
 
 TRAINS: tuple[tuple[Part, ...], ...] = (("lm",), ("projector",), ("vision",), ("lm", "projector", "vision"))
@@ -70,7 +70,7 @@ def main() -> None:
 def case(name: str, path: Path, parts: tuple[Part, ...], units: int, images: int) -> dict[str, Any]:
     """Return one row of the table."""
     rows = [SyntheticRow(seed, images, 5 + seed) for seed in range(units)]
-    model, layers = learner(path, parts)
+    model, layers = load_trained(path, parts)
     slow_UP = torch.stack([slow_gradient(model, layers, row) for row in rows])
     return {
         "model": name,
@@ -88,16 +88,6 @@ def case(name: str, path: Path, parts: tuple[Part, ...], units: int, images: int
     }
 
 
-def learner(path: Path, parts: tuple[Part, ...]) -> tuple[Any, TrainableLayers]:
-    """Return a model with adapters away from their start, and its layers."""
-    model = train_parts(load_family(path), parts)
-    layers = TrainableLayers.of(model, lambda layer: first_axis(model.config.model_type, layer))
-    start_P = layers.flat()
-    noise_P = torch.randn(start_P.shape, generator=torch.Generator().manual_seed(2)).to(start_P)
-    layers.assign(start_P + 0.1 * noise_P)
-    return model, layers
-
-
 def slow_gradient(model: Any, layers: TrainableLayers, row: SyntheticRow) -> Tensor:
     """Return one row's gradient by autograd alone, shape (P,)."""
     loss = text_losses(model, synthetic_inputs(model.config, [row]))[0]
@@ -112,11 +102,13 @@ def judge(
     norms_U = slow_UP.norm(dim=1)
     clip = float(norms_U.min()) / 2
     try:
-        found_U, sum_P = method(*learner(path, parts), rows, clip)
+        found_U, sum_P = method(*load_trained(path, parts), rows, clip)
         contributions = []
         for unit in range(len(rows)):
             others = rows[:unit] + rows[unit + 1 :]
-            without_P = method(*learner(path, parts), others, clip)[1] if others else torch.zeros_like(sum_P)
+            without_P = (
+                method(*load_trained(path, parts), others, clip)[1] if others else torch.zeros_like(sum_P)
+            )
             contributions.append(float((sum_P - without_P).norm()) / clip)
     except Exception as error:  # whatever a library raises is the verdict
         return Verdict(f"raises {type(error).__name__}", None)

@@ -1,6 +1,6 @@
 """Tiny random models of the real vision-language classes, for tests and for the table of families."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,10 @@ from transformers import (
     SmolVLMConfig,
     SmolVLMForConditionalGeneration,
 )
+
+from stages.privacy.trainable_layers import TrainableLayers
+from stages.trainable.parts import Part, train_parts
+from stages.vlm.attribution import first_axis
 
 VOCABULARY, IMAGE, PATCH, SIDE = 64, 60, 4, 16
 TEXT = dict(
@@ -130,3 +134,15 @@ def load_family(path: Path, dtype: torch.dtype = torch.float64) -> Any:
     """Load it back, frozen, in evaluation mode."""
     model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype, local_files_only=True)
     return model.requires_grad_(False).eval()
+
+
+def load_trained(
+    path: Path, parts: Sequence[Part], dtype: torch.dtype = torch.float64
+) -> tuple[Any, TrainableLayers]:
+    """Load it with adapters on ``parts``, away from their start so that every weight has a gradient."""
+    model = train_parts(load_family(path, dtype), parts)
+    layers = TrainableLayers.of(model, lambda layer: first_axis(model.config.model_type, layer))
+    start_P = layers.flat()
+    noise_P = torch.randn(start_P.shape, generator=torch.Generator().manual_seed(2)).to(start_P)
+    layers.assign(start_P + 0.1 * noise_P)
+    return model, layers

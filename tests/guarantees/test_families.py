@@ -7,11 +7,10 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from benchmarks.tiny_families import FAMILIES, load_family, write_family
+from benchmarks.tiny_families import FAMILIES, load_family, load_trained, write_family
 from stages.privacy.clipping import Clipping
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.privacy.unit_gradients import UnitGradients
-from stages.trainable.parts import train_parts
 from stages.vlm.attribution import first_axis, segments_of
 from stages.vlm.synthetic import SyntheticRow, synthetic_inputs, text_losses
 
@@ -61,19 +60,10 @@ def slow(model, layers, questions, unit_of_row):
     return torch.stack(found)
 
 
-def learner(path, parts, dtype=torch.float64):
-    model = train_parts(load_family(path, dtype), parts)
-    layers = TrainableLayers.of(model, lambda layer: first_axis(model.config.model_type, layer))
-    start_P = layers.flat()
-    generator = torch.Generator().manual_seed(2)
-    layers.assign(start_P + 0.1 * torch.randn(start_P.shape, generator=generator).to(start_P))
-    return model, layers
-
-
 @pytest.mark.parametrize("parts", TRAINS, ids=" ".join)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_norms_and_clipped_sums_equal_one_unit_at_a_time_autograd(families, name, parts):
-    model, layers = learner(families[name], parts)
+    model, layers = load_trained(families[name], parts)
     for shape, (images, unit_of_row) in SHAPES.items():
         questions = [SyntheticRow(seed, count, 4 + seed) for seed, count in enumerate(images)]
         expected_UP = slow(model, layers, questions, unit_of_row)
@@ -112,7 +102,7 @@ def test_modules_that_peft_trains_whole_are_exact(families):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_bfloat16_models_have_norms_within_one_percent(families, name):
-    model, layers = learner(families[name], ("lm",), torch.bfloat16)
+    model, layers = load_trained(families[name], ("lm",), torch.bfloat16)
     images, unit_of_row = SHAPES["two images a row, several rows a unit"]
     questions = [SyntheticRow(seed, count) for seed, count in enumerate(images)]
     expected = slow(model, layers, questions, unit_of_row).norm(dim=1)
