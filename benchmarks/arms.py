@@ -20,12 +20,14 @@ from stages.privacy.stream import RunKey, Streams
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.records.encoded import EncodedSet
 from stages.trainable.lora import Trainable, attach
-from stages.training.estimators import Estimator, Learner
+from stages.training.estimators import Estimator
 from stages.training.intents import Intents
+from stages.training.learner import Learner
 from stages.training.loop import Choices, train
 from stages.training.optimizer import Optim
 from stages.training.run_folder import RunFolder
 from stages.training.update_pruning import Update
+from stages.vlm.attribution import first_axis
 from stages.vlm.encoder import Rule
 from stages.vlm.family import Loaded, load
 from stages.vlm.source import Model
@@ -104,7 +106,7 @@ def learner_of(settings: Settings, speed: Speed, train_set: EncodedSet, seed: in
     """Return a fresh model with adapters over ``train_set``."""
     loaded = load(Path("models/backbone"), device=speed.device, precision=settings.model.precision)
     model = attach(loaded.model, settings.trainable, loaded.family.LANGUAGE_MODEL, seed)
-    layers = TrainableLayers.of(model, loaded.family.first_axis)
+    layers = TrainableLayers.of(model, first_axis(model.config.model_type))
     return Learner(model, loaded.family, layers, train_set, speed)
 
 

@@ -14,7 +14,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,18 +25,22 @@ from opacus.grad_sample import GradSampleModule
 from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import GradSampleModuleFastGradientClipping
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-from benchmarks.allocations import Allocations
 from stages.core.files import write_json
 from stages.core.speed import Speed
 from stages.privacy.clipping import Clipping
 from stages.privacy.noise import add_noise
+from stages.privacy.prepared_noise import PreparedNoise
 from stages.privacy.stream import RunKey, Streams
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.records.encoded import IGNORED, EncodedSet, TokenRow
 from stages.trainable.lora import Trainable, attach
-from stages.training.estimators import Learner, Units, clipped_gradient_sum, plain_gradient_sum
+from stages.training.allocations import Allocations
+from stages.training.estimators import clipped_gradient_sum, plain_gradient_sum
+from stages.training.learner import Learner
+from stages.training.micro_batches import Units
 from stages.vlm import llava
 from stages.vlm.activations import recompute_activations
+from stages.vlm.attribution import first_axis
 
 VOCABULARY, IMAGE_TOKEN, TEXT_TOKENS, WIDTH = 2048, 2047, 64, 512
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -44,6 +48,7 @@ ALL_LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 KEPT = 64
 PAIRS = 7
 CLIP = 1.0
+STEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -69,10 +74,15 @@ def plain(learner: Learner, units: Units) -> Any:
 def ours(rule: Any = "flat", groups: Any = "whole") -> Callable[[Learner, Units], Any]:
     """Return our private step, noise included."""
     streams = Streams(RunKey.fresh(), "benchmark", "finetune")
+    running: dict[int, tuple[PreparedNoise, Iterator[int]]] = {}
 
     def step(learner: Learner, units: Units) -> Any:
+        if id(learner) not in running:
+            sizes = {name: weight.numel() for name, weight in learner.trainable.parameters().items()}
+            running[id(learner)] = PreparedNoise(streams, sizes, STEPS), iter(range(STEPS))
+        noise, steps = running[id(learner)]
         clipped = clipped_gradient_sum(learner, units, Clipping(CLIP, rule, groups))
-        return add_noise(clipped, 1.0, streams.at("noise", 0))
+        return add_noise(clipped, 1.0, noise.at(next(steps)))
 
     return step
 
@@ -208,14 +218,17 @@ def learner_of(arm: Arm, tokens: int, batch: int) -> Learner:
     adapted: Any = attach(model, section, llava.LANGUAGE_MODEL, seed=0)
     if arm.recompute:
         recompute_activations(adapted)
-    layers = TrainableLayers.of(adapted, llava.first_axis)
+    layers = TrainableLayers.of(adapted, first_axis("llava"))
     encoded = rows_of(KEPT if arm.kept else tokens, batch)
     speed = Speed(
         device="cpu",
         threads=0,
         micro_batch=batch,
         micro_batch_tokens=batch * (tokens + TEXT_TOKENS),
+        memory_limit=None,
         recompute_activations=arm.recompute,
+        processes=1,
+        shard_base=False,
         checkpoint_every=1,
     )
     return Learner(arm.wrap(adapted), _Family, layers, encoded, speed)

@@ -141,7 +141,7 @@ def load_trained(
 ) -> tuple[Any, TrainableLayers]:
     """Load it with adapters on ``parts``, away from their start so that every weight has a gradient."""
     model = train_parts(load_family(path, dtype), parts)
-    layers = TrainableLayers.of(model, lambda layer: first_axis(model.config.model_type, layer))
+    layers = TrainableLayers.of(model, first_axis(model.config.model_type))
     start_P = layers.flat()
     noise_P = torch.randn(start_P.shape, generator=torch.Generator().manual_seed(2)).to(start_P)
     layers.assign(start_P + 0.1 * noise_P)

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from stages.core.contract import Stage, reads, writes
 from stages.core.entry import main
 from stages.core.files import read_json
 from stages.core.progress import progress
+from stages.core.ranks import Ranks, joined
 from stages.core.speed import Speed, use
 from stages.ledger.population_key import population_key
 from stages.privacy.population import Population
@@ -21,6 +23,8 @@ from stages.vlm.source import Model
 class Encode(Stage):
     """Encode and prune every image once; a record's features depend on that record alone."""
 
+    parallel: ClassVar[bool] = True
+
     tokens: TokenSelection
     model: Model
     population: Population
@@ -34,15 +38,18 @@ class Encode(Stage):
     def run(self) -> None:
         """Encode both splits under the calibrated rule."""
         speed = use(Speed.load())
-        loaded = load(self.backbone, device=speed.device, precision=self.model.precision)
         rule = Rule(select=self.tokens.select, **read_json(self.calibration)["chosen"])
-        self._encode(loaded, rule, self.train, self.encoded_train)
-        self._encode(loaded, rule, self.heldout, self.encoded_heldout)
+        with joined(speed.device) as ranks:
+            loaded = load(self.backbone, device=speed.device, precision=self.model.precision)
+            self._encode(loaded, rule, self.train, self.encoded_train, ranks)
+            self._encode(loaded, rule, self.heldout, self.encoded_heldout, ranks)
 
-    def _encode(self, loaded: Loaded, rule: Rule, records: Path, encoded: Path) -> None:
+    def _encode(self, loaded: Loaded, rule: Rule, records: Path, encoded: Path, ranks: Ranks) -> None:
         rows = read_rows(records)
         with progress(f"encode {records.name}", len(distinct_images(rows)[0])) as advance:
-            found = encode_set(loaded, rows, rule, advance)
+            found = encode_set(loaded, rows, rule, advance, ranks)
+        if not ranks.leads:
+            return
         key = population_key(self.population.name)
         salt = key.digest("salt encoded", (records / "salt").read_bytes()).hex()
         write_encoded(encoded, found, salt)

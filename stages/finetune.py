@@ -10,22 +10,21 @@ from stages.core.canonical import canonical_json
 from stages.core.contract import Stage, reads, writes
 from stages.core.entry import main
 from stages.core.files import new_directory, read_json, sha256, write_json
-from stages.core.fingerprint import code_digest, fingerprint
-from stages.core.provenance import commit, versions
+from stages.core.fingerprint import ResolvedInputs
+from stages.core.provenance import commit
+from stages.core.ranks import Ranks, joined
 from stages.core.seed import Seed
 from stages.core.speed import Speed, use
 from stages.ledger.release import recorded_digest, require_new_release
 from stages.privacy.plan import Plan, read_plan
 from stages.privacy.stream import Streams
-from stages.privacy.trainable_layers import TrainableLayers
 from stages.records.encoded import read_encoded
-from stages.trainable.lora import Trainable, attach, save_adapter
+from stages.trainable.lora import Trainable, save_adapter
 from stages.training.budget import require_affordable
-from stages.training.estimators import Learner
 from stages.training.intents import Intents
-from stages.training.loop import Choices, train
+from stages.training.loop import Choices, follow, train
 from stages.training.optimizer import Optim
-from stages.training.preflight import require_exact
+from stages.training.preparation import learner_for
 from stages.training.run_folder import (
     RunFolder,
     abandoned_runs,
@@ -33,11 +32,11 @@ from stages.training.run_folder import (
     is_begun,
     open_run,
     retired_releases,
+    run_folder,
 )
 from stages.training.trace import trace_json
+from stages.training.unfinished import require_no_unfinished
 from stages.training.update_pruning import Update
-from stages.vlm.activations import recompute_activations
-from stages.vlm.family import load
 from stages.vlm.source import Model
 
 
@@ -45,6 +44,7 @@ from stages.vlm.source import Model
 class Finetune(Stage):
     """Fine-tune under the plan. The only stage whose output depends on private training records."""
 
+    parallel: ClassVar[bool] = True
     meta: ClassVar[dict[str, Any]] = {"gpus": 1, "releases": True, "retries": 2}
 
     optim: Optim
@@ -59,7 +59,7 @@ class Finetune(Stage):
     trace: Path = writes("data/finetune/trace.json", evidence=True)
 
     def run(self) -> None:
-        """Train from the last checkpoint, then write adapter and trace."""
+        """Train from the last checkpoint, in as many processes as were started; the first one writes."""
         plan = read_plan(read_json(self.plan), str(self.plan))
         if self.model.precision != "float32" and not plan.population.public:
             raise ValueError(
@@ -67,36 +67,40 @@ class Finetune(Stage):
                 "neighbours in a micro-batch add, which nothing prices yet; population "
                 f"'{plan.population.name}' is not public, so set model.precision to float32"
             )
-        with nullcontext() if plan.population.public else alone_on(self.name(), plan.population.name):
-            self._run(plan)
+        speed = use(Speed.load())
+        with joined(speed.device) as ranks:
+            inputs = ResolvedInputs.of(self)
+            ranks.require_same(inputs.fingerprint(), "inputs")
+            if ranks.leads:
+                with nullcontext() if plan.population.public else alone_on(self.name(), plan.population.name):
+                    self._lead(plan, inputs, speed, ranks)
+            else:
+                self._follow(plan, inputs.fingerprint(), speed, ranks)
 
-    def _run(self, plan: Plan) -> None:
-        identity = fingerprint(self)
+    def _lead(self, plan: Plan, inputs: ResolvedInputs, speed: Speed, ranks: Ranks) -> None:
+        identity = inputs.fingerprint()
         recorded = recorded_digest(self.name(), self.trace)
         if not is_begun(self.name(), identity, recorded):
             earlier = retired_releases(self.name(), plan.population.name)
             require_new_release(self.name(), self.adapter, plan.population, earlier=earlier)
+            require_no_unfinished(self.name(), plan, inputs)
         require_affordable(plan, abandoned_runs(self.name(), identity, plan))
         with open_run(self.name(), identity, recorded) as folder:
-            self._train(plan, identity, folder)
+            folder.note_inputs(inputs.values)
+            self._train(plan, inputs, folder, speed, ranks)
 
-    def _train(self, plan: Plan, identity: str, folder: RunFolder) -> None:
-        speed = use(Speed.load())
-        loaded = load(self.backbone, device=speed.device, precision=self.model.precision)
-        model = attach(loaded.model, self.trainable, loaded.family.LANGUAGE_MODEL, self.seed.public)
-        if speed.recompute_activations:
-            recompute_activations(model)
-        layers = TrainableLayers.of(model, loaded.family.first_axis)
-        learner = Learner(model, loaded.family, layers, read_encoded(self.encoded), speed)
-        if plan.mechanism != "none":
-            require_exact(learner, folder.path / "preflight.json")
-        streams = Streams(folder.run_key(), identity, self.name())
+    def _train(
+        self, plan: Plan, inputs: ResolvedInputs, folder: RunFolder, speed: Speed, ranks: Ranks
+    ) -> None:
+        learner = learner_for(self, plan, read_encoded(self.encoded), speed, ranks, folder.diagnostics)
+        streams = Streams(folder.run_key(), inputs.fingerprint(), self.name())
         intents = Intents(folder.intents, {"release": streams.release_id(), "plan": plan.to_json()})
         choices = Choices(self.optim, self.update, self.seed.public)
-        layers.assign(train(plan, choices, learner, streams, intents, folder, speed.checkpoint_every))
+        weights_P = train(plan, choices, learner, streams, intents, folder, speed.checkpoint_every)
+        learner.trainable.assign(weights_P)
         with new_directory(self.adapter) as directory:
             save_adapter(
-                model,
+                learner.model,
                 directory,
                 base=self.model.hub or self.model.path.as_posix(),
                 revision=self.model.revision,
@@ -106,17 +110,22 @@ class Finetune(Stage):
             trace_json(
                 plan,
                 release=streams.release_id(),
-                fingerprint=identity,
+                fingerprint=inputs.fingerprint(),
                 plan_digest=hashlib.sha256(canonical_json(plan.to_json())).hexdigest(),
                 begun=intents.begun(),
-                abandoned=abandoned_runs(self.name(), identity, plan),
+                abandoned=abandoned_runs(self.name(), inputs.fingerprint(), plan),
                 adapter={file.name: sha256(file) for file in sorted(self.adapter.iterdir())},
-                code=code_digest(type(self), Path.cwd()),
+                code=inputs.code_digest(),
                 commit=commit(),
-                versions=versions(),
+                versions=inputs.values["versions"],
             ),
         )
         folder.finish(self.trace)
+
+    def _follow(self, plan: Plan, identity: str, speed: Speed, ranks: Ranks) -> None:
+        learner = learner_for(self, plan, read_encoded(self.encoded), speed, ranks, None)
+        ranks.wait()  # until the leader has made the run's folder
+        follow(plan, learner, Streams(run_folder(self.name(), identity).run_key(), identity, self.name()))
 
 
 if __name__ == "__main__":

@@ -72,7 +72,10 @@ def speed(**changes: Any) -> Speed:
         threads=1,
         micro_batch=100,
         micro_batch_tokens=100_000,
+        memory_limit=None,
         recompute_activations=False,
+        processes=1,
+        shard_base=False,
         checkpoint_every=2,
     )
     return replace(settled, **changes)

@@ -61,6 +61,8 @@ class Stage:
 
     frozen: ClassVar[bool] = False
     """Run by hand and never by ``dvc repro``; its outputs are committed."""
+    parallel: ClassVar[bool] = False
+    """Several processes may share its work: ``speed.processes``, or torchrun."""
     meta: ClassVar[dict[str, Any]] = {}
     """Hints for the orchestrator (retries, gpus); not part of what DVC records."""
 

@@ -10,10 +10,13 @@ import logging
 import os
 import signal
 import sys
-from types import FrameType
 from typing import NoReturn
 
 from stages.core.contract import Stage
+from stages.core.launch import launch
+from stages.core.ranks import LOST, RankLost, is_launched
+from stages.core.speed import Speed
+from stages.core.stopping import Terminated, stop_on_sigterm
 
 PR_SET_PDEATHSIG = 1
 INTERRUPTED = 130
@@ -21,12 +24,15 @@ TERMINATED = 143
 
 
 def main(stage: type[Stage]) -> None:
-    """Load ``stage`` from ``params.yaml`` and run it; exits the process."""
+    """Load ``stage`` from ``params.yaml`` and run it, in several processes if so asked; exits the process."""
     name = _module_name()
-    signal.signal(signal.SIGTERM, _terminate)
+    stop_on_sigterm()
     end_with_parent()
     quiet_accountants()
     try:
+        processes = Speed.load().processes if stage.parallel and not is_launched() else 1
+        if processes > 1:
+            sys.exit(launch(name, processes))
         stage.load().run()
     except (ValueError, KeyError, TypeError) as error:
         if is_ours(error):
@@ -35,13 +41,26 @@ def main(stage: type[Stage]) -> None:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             place = error.filename or "while writing"
-            refuse(name, f"no space left on disk ({place}): free some and run it again")
+            refuse(name, _noted(f"no space left on disk ({place}): free some and run it again", error))
         if error.filename is None:
             raise
         refuse(name, f"{error.filename}: {error.strerror}")
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted; `dvc repro` goes on from what was saved", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    except RankLost as error:
+        _leave(_noted(f"{name}: {error}", error), LOST)
+    except KeyboardInterrupt as error:
+        if isinstance(error, Terminated):
+            _leave(_noted(f"{name}: stopped", error), TERMINATED)
+        _leave(_noted(f"{name}: interrupted", error), INTERRUPTED)
+
+
+def _noted(sentence: str, error: BaseException) -> str:
+    """Return a sentence and what was noted on the way out, such as which steps are saved."""
+    return "; ".join([sentence, *getattr(error, "__notes__", [])])
+
+
+def _leave(sentence: str, code: int) -> NoReturn:
+    print(sentence, file=sys.stderr, flush=True)
+    sys.exit(code)
 
 
 def quiet_accountants() -> None:
@@ -64,11 +83,6 @@ def end_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         sys.exit("parent is already gone")
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """Leave through every ``finally``, so that no half-written private directory stays behind."""
-    sys.exit(TERMINATED)
 
 
 def _module_name() -> str:

@@ -5,6 +5,7 @@ Secret streams, checkpoints and resumption hang on this digest; ``Speed`` is no 
 
 import dataclasses
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +16,74 @@ from stages.core.files import sha256
 from stages.core.provenance import versions
 
 
-def fingerprint(stage: Stage, root: Path | None = None) -> str:
-    """Return 32 hex digits that change with any parameter, input byte, code file or library of ``stage``.
+@dataclass(frozen=True)
+class ResolvedInputs:
+    """Everything a stage's result is a function of. Digests of private records are in it: keep it private."""
 
-    Libraries count because other versions may round differently, and noise must never serve two sums.
+    values: dict[str, Any]
+    """``params`` by section, ``files`` and ``code`` by path (SHA-256), ``versions`` by library."""
+
+    @classmethod
+    def of(cls, stage: Stage, root: Path | None = None) -> "ResolvedInputs":
+        """Resolve what ``stage`` names, below ``root``."""
+        root = root or Path.cwd()
+        params: dict[str, Any] = {}
+        files: dict[str, str] = {}
+        for port in stage.ports():
+            value = getattr(stage, port.name)
+            if port.role == "section":
+                params[port.key or port.name] = _plain(dataclasses.asdict(value))
+            elif port.role in ("reads", "reads_from"):
+                files[Path(value).as_posix()] = sha256(root / value)
+        code = import_closure(f"stages.{stage.name()}", root)
+        return cls(
+            {
+                "stage": stage.name(),
+                "params": params,
+                "files": files,
+                "code": {path.as_posix(): sha256(root / path) for path in code},
+                "versions": versions(),
+            }
+        )
+
+    def fingerprint(self) -> str:
+        """Return 32 hex digits that change with any parameter, input byte, code file or library.
+
+        Libraries count because other versions may round differently, and noise must never serve two sums.
+        """
+        return hashlib.sha256(canonical_json(self.values)).hexdigest()[:32]
+
+    def code_digest(self) -> str:
+        """Return the SHA-256 of the names and contents of the files that the stage runs."""
+        return hashlib.sha256(canonical_json(self.values["code"])).hexdigest()
+
+
+def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Say what differs between the values of two resolved inputs, one phrase each.
+
+    >>> changes({"params": {"optim": {"beta1": 0.9}}}, {"params": {"optim": {"beta1": 0.8}}})
+    ['optim.beta1 was 0.9 and is 0.8']
     """
-    root = root or Path.cwd()
-    inputs: dict[str, Any] = {"stage": stage.name()}
-    for port in stage.ports():
-        value = getattr(stage, port.name)
-        if port.role == "section":
-            inputs[port.name] = _plain(dataclasses.asdict(value))
-        elif port.role in ("reads", "reads_from"):
-            inputs[port.name] = sha256(root / value)
-    inputs["code"] = code_digest(type(stage), root)
-    inputs["versions"] = versions()
-    return hashlib.sha256(canonical_json(inputs)).hexdigest()[:32]
+    old, new = _flat(before), _flat(after)
+    return [
+        phrase
+        for key in sorted(old.keys() | new.keys(), key=str)
+        if old.get(key) != new.get(key)
+        for phrase in [_phrase(key, old.get(key), new.get(key))]
+    ]
 
 
-def code_digest(stage: type[Stage], root: Path) -> str:
-    """Return the SHA-256 of the names and contents of the files that ``stage`` runs."""
-    files = import_closure(f"stages.{stage.name()}", root)
-    digests = {path.as_posix(): sha256(root / path) for path in files}
-    return hashlib.sha256(canonical_json(digests)).hexdigest()
+def _phrase(key: tuple[str, ...], old: Any, new: Any) -> str:
+    kind, name = key[0], ".".join(key[1:])
+    if kind in ("files", "code"):
+        return f"{name} " + ("is new" if old is None else "is gone" if new is None else "changed")
+    return f"{name or kind} was {old} and is {new}"
+
+
+def _flat(values: Any, key: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    if not isinstance(values, dict):
+        return {key: values}
+    return {path: leaf for name, value in values.items() for path, leaf in _flat(value, (*key, name)).items()}
 
 
 def _plain(value: Any) -> Any:

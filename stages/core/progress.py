@@ -27,7 +27,9 @@ class Advance(Protocol):
 def progress(label: str, total: int) -> Iterator[Advance]:
     """Yield a function that shows how many of ``total`` parts are done."""
     every = max(1, total // _SHOWN)
-    if os.environ.get(EVENTS):
+    if os.environ.get("RANK", "0") != "0":  # the process that leads shows it for all
+        yield lambda done: None
+    elif os.environ.get(EVENTS):
         yield lambda done: _event(done, total) if done % every == 0 or done == total else None
     elif sys.stderr.isatty():
         from rich.console import Console

@@ -4,6 +4,7 @@ Shapes: n entries of the layer's first axis, t tokens of an entry, U units, T to
 outputs of the layer.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import torch
@@ -12,27 +13,27 @@ from torch import Tensor
 from stages.privacy.segments import Axis
 
 
-class KeptGradients:
+class KeptGradients(ABC):
     """What one weight keeps of a batch. Units own consecutive entries, so their tokens are slices."""
 
     def __init__(self, axis: Axis, weight: Tensor) -> None:
         """Expect runs of the layer on the entries of ``axis``."""
         self.axis, self.shape, self.device = axis, weight.shape, weight.device
 
+    @abstractmethod
     def add(self, given: Tensor, gradient: Tensor) -> None:
         """Take one run of the layer: A of shape (n, t, d) and G of shape (n, t, p)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def squared_U(self) -> Tensor:
         """Return the squared norm of every unit's gradient in float64."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sum(self, factor_U: Tensor) -> Tensor:
         """Return the sum of the units' gradients, each times its factor, in float64.
 
         A unit whose factor is zero adds nothing, whatever it holds.
         """
-        raise NotImplementedError
 
     def _by_unit(self, values: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Cut (n, t, x) into groups of units: (U, T, x) where all have as many entries, else one by one."""

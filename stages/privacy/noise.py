@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from stages.privacy.clipping import ClippedSum
-from stages.privacy.stream import Stream
+from stages.privacy.prepared_noise import StandardNoise
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class NoisySum:
     sum_P: Tensor
 
 
-def add_noise(clipped: ClippedSum, noise_multiplier: float, stream: Stream) -> NoisySum:
+def add_noise(clipped: ClippedSum, noise_multiplier: float, noise: StandardNoise) -> NoisySum:
     """Add independent Gaussian noise of standard deviation ``noise_multiplier * clip`` to every coordinate.
 
     The Gaussian mechanism (Dwork and Roth 2014, section 3.5.3; DP-SGD, Abadi et al. 2016, Algorithm 1).
@@ -28,9 +28,10 @@ def add_noise(clipped: ClippedSum, noise_multiplier: float, stream: Stream) -> N
     """
     if not 0 < noise_multiplier < math.inf:
         raise ValueError(f"the noise multiplier must be positive and finite, got {noise_multiplier}")
-    noise_P = torch.from_numpy(stream.gaussian(clipped.sum_P.numel()))
+    if noise.standard_P.shape != clipped.sum_P.shape:
+        raise ValueError(f"noise for {len(noise.standard_P)} weights does not fit {len(clipped.sum_P)}")
     deviation = noise_multiplier * clipped.sensitivity()
-    noisy_P = clipped.sum_P.double().cpu() + deviation * noise_P
+    noisy_P = torch.add(clipped.sum_P.double().cpu(), noise.standard_P, alpha=deviation)
     return NoisySum(noisy_P.to(clipped.sum_P.device))
 
 

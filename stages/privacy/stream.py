@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from numpy.typing import NDArray
 
 KEY_BYTES = 32
+_BLOCK = 2**15
+"""Numbers drawn at once; even, for they come in pairs."""
 Purpose = Literal["sampling", "rows", "noise", "release"]
 
 
@@ -73,20 +75,33 @@ class Stream:
 
     def integers(self, count: int) -> NDArray[np.uint64]:
         """Return ``count`` uniform 64-bit integers."""
-        return np.frombuffer(self.raw(8 * count), dtype="<u8").astype(np.uint64)
+        return np.frombuffer(self.raw(8 * count), dtype="<u8").astype(np.uint64, copy=False)
 
     def uniform(self, count: int) -> NDArray[np.float64]:
         """Return ``count`` uniform numbers in (0, 1), on a grid of 2^-53, never 0."""
-        return ((self.integers(count) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+        drawn = (self.integers(count) >> np.uint64(11)).astype(np.float64)
+        drawn += 0.5
+        drawn *= 2.0**-53
+        return drawn
 
     def gaussian(self, count: int) -> NDArray[np.float64]:
         """Return ``count`` standard normal numbers in float64 (Box and Muller 1958).
 
-        Floating-point Gaussian noise is not exactly Gaussian: the low bits of noisy sums can in principle
-        tell neighbouring inputs apart (Mironov 2012). The README names this among what is not protected
-        against.
+        Drawn in blocks that fit a processor's cache. Floating-point Gaussian noise is not exactly Gaussian:
+        the low bits of noisy sums can in principle tell neighbouring inputs apart (Mironov 2012), and no
+        number lies further out than 8.7 standard deviations. The README names this among what is not
+        protected against.
         """
-        half = (count + 1) // 2
-        radius = np.sqrt(-2.0 * np.log(self.uniform(half)))
-        angle = 2.0 * np.pi * self.uniform(half)
-        return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
+        drawn = np.empty(count + count % 2)
+        for start in range(0, len(drawn), _BLOCK):
+            block = drawn[start : start + _BLOCK]
+            half = len(block) // 2
+            radius = self.uniform(half)
+            np.log(radius, out=radius)
+            radius *= -2.0
+            np.sqrt(radius, out=radius)
+            angle = self.uniform(half)
+            angle *= 2.0 * np.pi
+            np.multiply(radius, np.cos(angle), out=block[:half])
+            np.multiply(radius, np.sin(angle), out=block[half:])
+        return drawn[:count]

@@ -63,10 +63,10 @@ class UnitGradients:
     def squared_norms(self) -> dict[str, Tensor]:
         """Return each layer's squared gradient norm of every unit, shape (U,) in float64."""
         zeros_U = torch.zeros(self.segments.units, dtype=torch.float64)
-        found = {}
-        for layer in self.trainable.layers:
-            pieces = [piece for name, piece in self._kept.items() if name.rpartition(".")[0] == layer]
-            found[layer] = sum((piece.squared_U().cpu() for piece in pieces), zeros_U)
+        found = dict.fromkeys(self.trainable.layers, zeros_U)
+        for name, piece in self._kept.items():
+            layer = name.rpartition(".")[0]
+            found[layer] = found[layer] + piece.squared_U().cpu()
         return found
 
     def norms_U(self) -> Tensor:

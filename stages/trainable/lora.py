@@ -97,11 +97,13 @@ def _linear(model: nn.Module, language_model: str) -> list[str]:
     )
 
 
-def save_adapter(model: PeftModel, directory: Path, *, base: str, revision: str | None) -> None:
+def save_adapter(model: nn.Module, directory: Path, *, base: str, revision: str | None) -> None:
     """Write the adapter as plain PEFT reads it: its configuration and its weights, nothing else.
 
     ``base`` is the name by which others know the backbone: a hub id, or a directory.
     """
+    if not isinstance(model, PeftModel):
+        raise TypeError(f"only a model with adapters has any to save, got {type(model).__name__}")
     config = model.peft_config["default"]
     config.base_model_name_or_path, config.revision = base, revision
     config.inference_mode = True

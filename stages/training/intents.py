@@ -30,6 +30,7 @@ class Intents:
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
         """Open the file, or begin it with ``header``; another header is a ValueError."""
         self.path = path
+        self._begun: set[int] = set()
         if path.exists():
             _mend(path)
         found = read_header(path) if path.exists() else None
@@ -38,10 +39,16 @@ class Intents:
             sync_directory(path.parent)
         elif found != json.loads(json.dumps(header)):
             raise ValueError(f"{path} belongs to another run: {way_out(path.parent)}")
+        self._begun.update(begun.step for begun in read_begun(path))
 
     def record(self, step: int, mechanism: dict[str, Any]) -> None:
-        """Note, durably, that ``step`` is about to read private rows by ``mechanism``."""
-        _append(self.path, {"step": step, "mechanism": mechanism})
+        """Note, durably, that ``step`` is about to read private rows by ``mechanism``.
+
+        A step that was begun before is marked as a replay: after a crash it draws the same bits and spends
+        nothing.
+        """
+        _append(self.path, {"step": step, "replay": step in self._begun, "mechanism": mechanism})
+        self._begun.add(step)
 
     def begun(self) -> list[Begun]:
         """Return every step that was begun, in order."""
@@ -70,6 +77,8 @@ def read_begun(path: Path) -> list[Begun]:
         if not isinstance(line.get("step"), int) or not isinstance(line.get("mechanism"), dict):
             raise _damaged(path, number)
         earlier = found.get(line["step"])
+        if line.get("replay") is not (earlier is not None):
+            raise _damaged(path, number)
         if earlier is not None and earlier.mechanism != line["mechanism"]:
             raise ValueError(f"{path} says that step {earlier.step} was begun under two mechanisms")
         attempts = 1 + (earlier.attempts if earlier else 0)

@@ -1,16 +1,27 @@
-"""The training loop: sample, estimate, privatise, update. Says where private data ends."""
+"""The training loop: sample, estimate, privatise, update. Says where private data ends.
 
+One process leads: it alone records intents, draws noise, updates and saves. The others follow: they look at
+their share of every step's units and nothing else.
+
+Shapes: P trainable weights.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from stages.core.progress import progress
+from stages.core.ranks import RankLost
+from stages.core.stopping import not_stopped
 from stages.privacy.plan import Plan
+from stages.privacy.prepared_noise import PreparedNoise
 from stages.privacy.stream import Streams
 from stages.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from stages.training.estimators import Learner
 from stages.training.intents import Intents, way_out
+from stages.training.learner import Learner
 from stages.training.mechanism import Mechanism
 from stages.training.optimizer import Optim, OptimizerState, update
 from stages.training.run_folder import RunFolder
@@ -39,27 +50,35 @@ def train(
 
     Guarantee: what is returned, saved or shown is a function of the noisy sums of ``plan.sampling.steps``
     Poisson-sampled steps and of public values: the event ``plan.event(plan.sampling.steps)``. A run killed
-    at any moment and resumed returns the same bits.
+    at any moment and resumed returns the same bits. One that is told to stop saves the steps it has finished.
     """
     mechanism = Mechanism.of(plan)
     rows_by_unit = learner.encoded.rows_by_unit()
-    blocks = list(learner.trainable.slices().values())
+    blocks = learner.trainable.slices()
+    sizes = {name: where.stop - where.start for name, where in blocks.items()}
     steps = plan.sampling.steps
-    state = load_checkpoint(folder.checkpoint, streams.fingerprint, learner.device) or _start(
-        streams, learner
-    )
+    saving = _Saving(folder, load_checkpoint(folder.checkpoint, streams.fingerprint, learner.device))
+    state = saving.saved or _start(streams, learner)
     if not 0 <= state.step <= steps:
         raise ValueError(f"{folder.checkpoint} is at step {state.step} of {steps}: {way_out(folder.path)}")
-    with progress(streams.stage, steps) as advance:
+    learner.ranks.gathered(state.step)
+    with (
+        progress(streams.stage, steps) as advance,
+        PreparedNoise(streams, sizes, steps) as noise,
+        saving.when_stopped(steps),
+    ):
         for step in range(state.step, steps):
             intents.record(step, mechanism.to_json())
-            learner.trainable.assign(state.weights_P)
+            learner.trainable.assign(learner.ranks.from_leader(state.weights_P.clone()))
             # private from here
             units = mechanism.sample(rows_by_unit, streams, step)
-            noisy = mechanism.release(learner, units, streams, step)
-            del units
+            total = mechanism.total(learner, units)
+            noisy = mechanism.release(total, noise, step)
+            del units, total
             # public from here
-            is_updated_P = updated_weights(noisy, blocks, choices.update, seed=choices.seed, step=step)
+            is_updated_P = updated_weights(
+                noisy, list(blocks.values()), choices.update, seed=choices.seed, step=step
+            )
             weights_P, optimizer = update(
                 state.weights_P,
                 state.optimizer,
@@ -68,13 +87,53 @@ def train(
                 choices.optim,
                 choices.optim.rate_at(step, steps),
             )
-            state = Checkpoint(streams.fingerprint, step + 1, weights_P, optimizer)
+            state = saving.reached = Checkpoint(streams.fingerprint, step + 1, weights_P, optimizer)
             if state.step % checkpoint_every == 0 or state.step == steps:
-                save_checkpoint(folder.checkpoint, state)
+                saving.save()
             advance(state.step)
     return state.weights_P
 
 
+def follow(plan: Plan, learner: Learner, streams: Streams) -> None:
+    """Look at this process's share of the units of every step, until the leader has made all of them.
+
+    A step begins when the leader's weights arrive, which is after its intent is on disk.
+    """
+    mechanism = Mechanism.of(plan)
+    rows_by_unit = learner.encoded.rows_by_unit()
+    first = learner.ranks.gathered(0)[0]
+    for step in range(first, plan.sampling.steps):
+        learner.trainable.assign(learner.ranks.from_leader(learner.trainable.flat()))
+        # private from here
+        mechanism.total(learner, mechanism.sample(rows_by_unit, streams, step))
+
+
+class _Saving:
+    """What the run has reached and what of that is on disk."""
+
+    def __init__(self, folder: RunFolder, saved: Checkpoint | None) -> None:
+        self.folder = folder
+        self.saved = self.reached = saved
+
+    def save(self) -> None:
+        if self.reached is not None and self.reached is not self.saved:
+            save_checkpoint(self.folder.checkpoint, self.reached)
+            self.saved = self.reached
+
+    @contextmanager
+    def when_stopped(self, steps: int) -> Iterator[None]:
+        """Save finished steps on SIGTERM and Ctrl-C, and when another process was lost, and say so."""
+        try:
+            yield
+        except (KeyboardInterrupt, RankLost) as error:
+            with not_stopped():
+                self.save()
+            done = self.saved.step if self.saved else 0
+            error.add_note(f"{done} of {steps} steps are saved, and the same command goes on from there")
+            raise
+
+
 def _start(streams: Streams, learner: Learner) -> Checkpoint:
     weights_P = learner.trainable.flat()
-    return Checkpoint(streams.fingerprint, 0, weights_P, OptimizerState.zeros(weights_P.to(torch.float32)))
+    wide_P = weights_P.to(torch.promote_types(weights_P.dtype, torch.float32))
+    return Checkpoint(streams.fingerprint, 0, weights_P, OptimizerState.zeros(wide_P))

@@ -6,13 +6,17 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from stages.privacy.clipping import Clipping, Groups, Rule
+from stages.privacy.clipping import ClippedSum, Clipping, Groups, Rule
 from stages.privacy.noise import NoisySum, add_noise, publish
 from stages.privacy.plan import Plan
+from stages.privacy.prepared_noise import PreparedNoise
 from stages.privacy.sampling import choose_rows, poisson_sample
 from stages.privacy.stream import Streams
-from stages.training.estimators import Learner, Units, clipped_gradient_sum, plain_gradient_sum
+from stages.training.estimators import clipped_gradient_sum, plain_gradient_sum
+from stages.training.learner import Learner
+from stages.training.micro_batches import Units
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,19 +69,25 @@ class Mechanism:
             for unit in sampled
         ]
 
-    def release(self, learner: Learner, units: Units, streams: Streams, step: int) -> NoisySum:
-        """Return the sum over the sampled units that may be published.
+    def total(self, learner: Learner, units: Units) -> ClippedSum | Tensor:
+        """Return the sum over the sampled units, each process having looked at its share.
 
-        Guarantee: with ``sample``, the event PoissonSampled(rate, Gaussian(noise_multiplier)); without
-        clipping and noise, no privacy at all.
+        Guarantee: clipped (with privacy), one unit moves it by at most ``clip``; it is still private.
         """
-        if (
-            self.clip is None
-            or self.clip_rule is None
-            or self.clip_groups is None
-            or self.noise_multiplier is None
-        ):
-            return publish(plain_gradient_sum(learner, units))
-        clipping = Clipping(self.clip, self.clip_rule, self.clip_groups)
-        clipped = clipped_gradient_sum(learner, units, clipping)
-        return add_noise(clipped, self.noise_multiplier, streams.at("noise", step))
+        if self.clip is None or self.clip_rule is None or self.clip_groups is None:
+            return plain_gradient_sum(learner, units)
+        return clipped_gradient_sum(learner, units, Clipping(self.clip, self.clip_rule, self.clip_groups))
+
+    def release(self, total: ClippedSum | Tensor, noise: PreparedNoise, step: int) -> NoisySum:
+        """Return the sum that may be published; asked once a step, by the process that leads.
+
+        Guarantee: with ``sample`` and ``total``, the event PoissonSampled(rate, Gaussian(noise_multiplier));
+        without clipping and noise, no privacy at all.
+        """
+        if self.noise_multiplier is None:
+            if isinstance(total, ClippedSum):
+                raise ValueError("a clipped sum is released with noise only")
+            return publish(total)
+        if not isinstance(total, ClippedSum):
+            raise ValueError("noise hides a unit only in a sum that was clipped")
+        return add_noise(total, self.noise_multiplier, noise.at(step))

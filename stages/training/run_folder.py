@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stages.core.canonical import canonical_json
 from stages.core.files import read_json, sync_directory, write_bytes, write_json
 from stages.core.scratch import scratch_folder
 from stages.privacy.plan import Plan
@@ -45,6 +46,21 @@ class RunFolder:
     def key(self) -> Path:
         """Return the run key's file."""
         return self.path / "run.key"
+
+    @property
+    def diagnostics(self) -> Path:
+        """Return the file of what was measured on the way, which nobody else sees."""
+        return self.path / "preflight.json"
+
+    @property
+    def inputs(self) -> Path:
+        """Return the file that says what the run's inputs were."""
+        return self.path / "inputs.json"
+
+    def note_inputs(self, values: dict[str, Any]) -> None:
+        """Keep what the run's fingerprint is a digest of, to say later what has changed."""
+        if not self.inputs.exists():
+            write_bytes(self.inputs, canonical_json(values), mode=0o600)
 
     def run_key(self) -> RunKey:
         """Return this run's key, fresh from the operating system the first time."""
@@ -77,7 +93,12 @@ class RunFolder:
                 os.fsync(file.fileno())
             self.key.unlink()
         self.checkpoint.unlink(missing_ok=True)
-        (self.path / "preflight.json").unlink(missing_ok=True)
+        self.diagnostics.unlink(missing_ok=True)
+
+
+def run_folder(stage: str, fingerprint: str) -> RunFolder:
+    """Return the folder of a run that another process of this stage has opened."""
+    return RunFolder(scratch_folder(stage, fingerprint))
 
 
 @contextmanager

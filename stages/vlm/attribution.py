@@ -4,7 +4,7 @@ A batch is what the model's own processor returns. Image parts follow each other
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,14 +33,18 @@ def supported() -> list[str]:
     return sorted(_AXES)
 
 
-def first_axis(model_type: str, layer: str) -> str:
-    """Return what the first axis of a layer's input counts, for a model of ``config.model_type``."""
+def first_axis(model_type: str) -> Callable[[str], str]:
+    """Return what tells, by a layer's name, what the first axis of its input counts.
+
+    ``model_type`` is that of the model's configuration; one that is not supported is refused.
+    """
     if model_type not in _AXES:
         raise ValueError(
             f"models of type '{model_type}' are not supported: which unit owns an entry of their layers is "
             f"not known; supported: {supported()}"
         )
-    return next((axis for pattern, axis in _AXES[model_type] if re.search(pattern, layer)), ROW)
+    axes = _AXES[model_type]
+    return lambda layer: next((axis for pattern, axis in axes if re.search(pattern, layer)), ROW)
 
 
 def segments_of(model: Any, inputs: Mapping[str, Tensor], unit_of_row: NDArray[np.int64]) -> Segments:

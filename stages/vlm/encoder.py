@@ -13,12 +13,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from stages.core.ranks import ALONE, Ranks
 from stages.records.encoded import EncodedSet, TokenRow
 from stages.records.row import Row
 from stages.vlm.family import Loaded
 from stages.vlm.llava import Seen
 from stages.vlm.pruning import Kept, dominant_contextual, keep_all
 from stages.vlm.tokens import prune_slots, tokenise
+
+_ROUND = 16
+"""Images that a process encodes before it hands them to the leader."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,17 +82,28 @@ def encode_image(loaded: Loaded, image: bytes, rule: Rule) -> EncodedImage:
 
 
 def encode_images(
-    loaded: Loaded, images: Sequence[bytes], rule: Rule, advance: Callable[[int], None]
+    loaded: Loaded,
+    images: Sequence[bytes],
+    rule: Rule,
+    advance: Callable[[int], None],
+    ranks: Ranks = ALONE,
 ) -> Iterator[EncodedImage]:
-    """Encode images one by one; a rule that this model cannot follow is refused before the first."""
+    """Encode images one by one, shared by all processes; the one that leads gets all, in order, others none.
+
+    A rule that this model cannot follow is refused before the first.
+    """
     if rule.select != "all":
         loaded.family.require_prunable(loaded.model)
         scored = loaded.family.scored_layers(loaded.model)
         if rule.layer not in scored:
             raise ValueError(f"the rule's layer {rule.layer} is not among the encoder layers {list(scored)}")
-    for done, image in enumerate(images, start=1):
-        yield encode_image(loaded, image, rule)
-        advance(done)
+    at_once = _ROUND * ranks.world
+    for start in range(0, len(images), at_once):
+        some = images[start : start + at_once]
+        parts = ranks.to_leader([encode_image(loaded, image, rule) for image in ranks.share(some)])
+        for index in range(len(some) if ranks.leads else 0):
+            yield parts[index % ranks.world][index // ranks.world]
+            advance(start + index + 1)
 
 
 def distinct_images(rows: Sequence[Row]) -> tuple[list[bytes], list[tuple[int, ...]]]:
@@ -123,11 +138,20 @@ def encode_rows(
 
 
 def encode_set(
-    loaded: Loaded, rows: Sequence[Row], rule: Rule, advance: Callable[[int], None] = lambda done: None
+    loaded: Loaded,
+    rows: Sequence[Row],
+    rule: Rule,
+    advance: Callable[[int], None] = lambda done: None,
+    ranks: Ranks = ALONE,
 ) -> EncodedSet:
-    """Encode rows and their distinct images under ``rule``; ``advance`` is told how many images are done."""
+    """Encode rows and their distinct images under ``rule``; ``advance`` is told how many images are done.
+
+    Where several processes share the work, the one that leads gets the set and the others an empty one.
+    """
     images, images_of_row = distinct_images(rows)
-    seen = list(encode_images(loaded, images, rule, advance))
+    seen = list(encode_images(loaded, images, rule, advance, ranks))
+    if not ranks.leads:
+        rows, images_of_row = [], []
     features = [image.features_SD for image in seen]
     return assemble(
         loaded,

@@ -21,11 +21,6 @@ LANGUAGE_MODEL = r".*language_model\..*"
 """Matches modules of the language model and none of the tower; bare names such as q_proj match both."""
 
 
-def first_axis(layer: str) -> str:
-    """Return what the first axis of a layer's input counts: images before the language model, rows in it."""
-    return "image" if "vision_tower" in layer or "multi_modal_projector" in layer else "row"
-
-
 @dataclass(frozen=True)
 class Seen:
     """What the frozen tower made of some images."""

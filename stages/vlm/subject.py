@@ -30,7 +30,7 @@ def load_whole(path: Path) -> Any:
     if not (path / "config.json").is_file():
         raise ValueError(f"{path} holds no config.json: --model must be a Hugging Face model directory")
     config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
-    first_axis(config.model_type, "")  # refuses a family whose batches cannot be attributed
+    first_axis(config.model_type)  # refuses a family whose batches cannot be attributed
     model: Any = AutoModelForImageTextToText.from_pretrained(
         path, dtype="auto", local_files_only=True, trust_remote_code=False, use_safetensors=True
     )
@@ -66,7 +66,7 @@ def _subject(
 
     return Subject(
         model,
-        TrainableLayers.of(model, lambda layer: first_axis(model.config.model_type, layer)),
+        TrainableLayers.of(model, first_axis(model.config.model_type)),
         rows_of_unit,
         lambda rows: text_losses(model, batch(rows)),
         segments,

@@ -91,7 +91,7 @@ def test_modules_that_peft_trains_whole_are_exact(families):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by a deprecated name
         model = get_peft_model(base, config, autocast_adapter_dtype=False).eval()
-    layers = TrainableLayers.of(model, lambda layer: first_axis("llava", layer))
+    layers = TrainableLayers.of(model, first_axis("llava"))
     assert any("modules_to_save.default.linear_1.bias" in name for name in layers.parameters())
     images, unit_of_row = SHAPES["two images a row, several rows a unit"]
     questions = [SyntheticRow(seed, count) for seed, count in enumerate(images)]
@@ -125,4 +125,4 @@ def test_an_image_in_the_wrong_row_is_refused_though_the_batch_has_slots_for_all
 
 def test_a_family_whose_axes_are_unknown_is_refused():
     with pytest.raises(ValueError, match="models of type 'mllama' are not supported"):
-        first_axis("mllama", "model.layers.0.q_proj")
+        first_axis("mllama")

@@ -11,8 +11,11 @@ from stages.privacy.segments import Segments
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.privacy.unit_gradients import UnitGradients
 from stages.trainable.lora import Trainable, attach
-from stages.training.estimators import Learner, clipped_gradient_sum, micro_batches, plain_gradient_sum
+from stages.training.estimators import clipped_gradient_sum, plain_gradient_sum
+from stages.training.learner import Learner
+from stages.training.micro_batches import Bounds, MemoryUse, MicroBatch, micro_batches
 from stages.vlm.activations import recompute_activations
+from stages.vlm.attribution import first_axis
 from stages.vlm.encoder import encode_set
 
 CLOSE = 1e-6
@@ -25,7 +28,7 @@ def make_learner(path, rule, *, units, rows_per_unit=1, images_per_row=1, kind="
     encoded = encode_set(loaded, rows(units, rows_per_unit, images_per_row), rule)
     section = Trainable(kind=kind, rank=2, alpha=4.0, targets=TARGETS)
     model = attach(loaded.model, section, loaded.family.LANGUAGE_MODEL, seed=1).double()
-    layers = TrainableLayers.of(model, loaded.family.first_axis)
+    layers = TrainableLayers.of(model, first_axis(model.config.model_type))
     generator = torch.Generator().manual_seed(3)
     layers.assign(0.3 * torch.randn(layers.flat().shape, generator=generator, dtype=torch.float64))
     if speeds.get("recompute_activations"):
@@ -47,7 +50,7 @@ def gradients_of(learner: Learner, norms="choose") -> UnitGradients:
     """Run the engine on all rows at once."""
     rows_at_once = range(len(learner.encoded.rows))
     unit_of_row = np.array([row.unit for row in learner.encoded.rows])
-    segments = learner.segments(rows_at_once, unit_of_row, int(unit_of_row.max()) + 1)
+    segments = learner.segments(MicroBatch(list(rows_at_once), unit_of_row, int(unit_of_row.max()) + 1))
     return UnitGradients.of(learner.trainable, segments, lambda: learner.losses(rows_at_once), norms=norms)
 
 
@@ -130,18 +133,21 @@ def test_ffa_lora_trains_factor_b_alone_and_is_exact(tiny_llava):
 
 @pytest.mark.parametrize("most_rows", [1, 3, 7, 100])
 @pytest.mark.parametrize("most_tokens", [1, 30, 1000])
-def test_micro_batches_hold_every_unit_whole_and_keep_their_bounds(most_rows, most_tokens):
+@pytest.mark.parametrize("memory", [None, MemoryUse(fixed=100.0, per_row=3.0, per_token=2.0)])
+def test_micro_batches_hold_every_unit_whole_and_keep_their_bounds(most_rows, most_tokens, memory):
     dice = np.random.default_rng(0)
     lengths = dice.integers(1, 12, 40)
     cuts = np.sort(dice.choice(np.arange(1, 40), 14, replace=False))
     units = np.split(np.arange(40), cuts)
     seen = []
-    for rows_of_group, unit_of_row, count in micro_batches(units, lengths, most_rows, most_tokens):
-        padded = len(rows_of_group) * lengths[rows_of_group].max()
-        assert count == 1 or (len(rows_of_group) <= most_rows and padded <= most_tokens)
-        assert unit_of_row.max() + 1 == count
-        for unit in range(count):
-            seen.append(np.array(rows_of_group)[unit_of_row == unit])
+    for batch in micro_batches(units, lengths, Bounds(most_rows, most_tokens, memory, memory_limit=160.0)):
+        longest = lengths[batch.rows].max()
+        padded = len(batch.rows) * longest
+        assert batch.units == 1 or (len(batch.rows) <= most_rows and padded <= most_tokens)
+        assert batch.units == 1 or memory is None or 100 + 3 * len(batch.rows) + 2 * padded <= 160
+        assert batch.unit_of_row.max() + 1 == batch.units
+        for unit in range(batch.units):
+            seen.append(np.array(batch.rows)[batch.unit_of_row == unit])
     assert all(np.array_equal(found, unit) for found, unit in zip(seen, units, strict=True))
 
 

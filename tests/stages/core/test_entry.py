@@ -163,5 +163,5 @@ def test_a_stage_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
     parent.kill()
     parent.communicate(timeout=60)
     with os.fdopen(reading) as errors:
-        assert errors.read() == ""  # the end of file comes when the stage, the last writer, is gone
+        assert errors.read() == "stages.example: stopped\n"  # and no more: the last writer is gone
     assert not [entry.name for entry in tmp_path.iterdir() if "out" in entry.name]

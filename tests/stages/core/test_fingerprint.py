@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.core.fingerprint import fingerprint
+from stages.core.fingerprint import ResolvedInputs
 from stages.ingest import Ingest
 
 ROOT = Path(__file__).parents[3]
@@ -26,7 +26,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def of(checkout: Path) -> str:
     """Return the fingerprint of ingest in a checkout."""
-    return fingerprint(Ingest.load(checkout / "params.yaml"), checkout)
+    return ResolvedInputs.of(Ingest.load(checkout / "params.yaml"), checkout).fingerprint()
 
 
 def edit(name: str, old: str, new: str) -> Callable[[Path], None]:

@@ -4,18 +4,21 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from models import PRUNED, load_float64, rows, speed
 from stages.privacy.accounting import Target
-from stages.privacy.clipping import Clipping
+from stages.privacy.clipping import ClippedSum, Clipping
 from stages.privacy.plan import plan_for
 from stages.privacy.population import Population
+from stages.privacy.prepared_noise import PreparedNoise
 from stages.privacy.sampling import Sampling
 from stages.privacy.stream import RunKey, Streams
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.trainable.lora import Trainable, attach
-from stages.training.estimators import Learner
+from stages.training.learner import Learner
 from stages.training.mechanism import Mechanism
+from stages.vlm.attribution import first_axis
 from stages.vlm.encoder import encode_set
 
 PEOPLE = Population(name="people", public=True, max_units=100, unit="person")
@@ -58,9 +61,22 @@ def test_a_step_that_draws_nobody_still_adds_its_noise(tiny_llava):
     loaded = load_float64(tiny_llava)
     section = Trainable(kind="lora", rank=2, alpha=4.0, targets=("q_proj",))
     model = attach(loaded.model, section, loaded.family.LANGUAGE_MODEL, seed=1)
-    layers = TrainableLayers.of(model, loaded.family.first_axis)
+    layers = TrainableLayers.of(model, first_axis(model.config.model_type))
     learner = Learner(model, loaded.family, layers, encode_set(loaded, rows(1), PRUNED), speed())
     plan, streams = plan_of("gradient"), Streams(RunKey(bytes(32)), "f", "finetune")
-    noise_P = Mechanism.of(plan).release(learner, [], streams, 0).sum_P
-    expected = plan.noise_multiplier * streams.at("noise", 0).gaussian(noise_P.numel())
+    mechanism = Mechanism.of(plan)
+    sizes = {name: weight.numel() for name, weight in layers.parameters().items()}
+    with PreparedNoise(streams, sizes, steps=1) as noise:
+        noise_P = mechanism.release(mechanism.total(learner, []), noise, 0).sum_P
+    drawn = [streams.at("noise", 0, name).gaussian(size) for name, size in sizes.items()]
+    expected = plan.noise_multiplier * np.concatenate(drawn)
     assert np.array_equal(noise_P.numpy(), expected) and expected.std() > 0
+
+
+def test_a_sum_that_was_not_clipped_gets_no_noise_and_one_that_was_no_release_without():
+    clipped, plain = ClippedSum(torch.zeros(1), 1.0), torch.zeros(1)
+    with PreparedNoise(Streams(RunKey(bytes(32)), "f", "finetune"), {"w": 1}, steps=1) as noise:
+        with pytest.raises(ValueError, match="only in a sum that was clipped"):
+            Mechanism.of(plan_of("gradient")).release(plain, noise, 0)
+        with pytest.raises(ValueError, match="released with noise only"):
+            Mechanism.of(plan_of("nonprivate")).release(clipped, noise, 0)

@@ -9,8 +9,9 @@ import torch
 from models import PRUNED, load_float64, rows, speed
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.trainable.lora import Trainable, attach
-from stages.training.estimators import Learner
+from stages.training.learner import Learner
 from stages.training.preflight import require_exact, synthetic_subject
+from stages.vlm.attribution import first_axis
 from stages.vlm.encoder import encode_set
 
 
@@ -20,7 +21,7 @@ def learner(tiny_llava) -> Learner:
     encoded = encode_set(loaded, rows(2), PRUNED)
     section = Trainable(kind="lora", rank=2, alpha=4.0, targets=("q_proj", "down_proj"))
     model = attach(loaded.model, section, loaded.family.LANGUAGE_MODEL, seed=1).double()
-    layers = TrainableLayers.of(model, loaded.family.first_axis)
+    layers = TrainableLayers.of(model, first_axis(model.config.model_type))
     return Learner(model, loaded.family, layers, encoded, speed())
 
 

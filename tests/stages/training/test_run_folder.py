@@ -150,6 +150,8 @@ def test_intents_count_attempts_and_a_line_cut_off_by_a_crash_never_happened(tmp
     again = Intents(path, HEADER)
     again.record(1, USED)
     assert again.begun() == [Begun(0, 1, USED), Begun(1, 2, USED)] == read_begun(path)
+    replays = [json.loads(line)["replay"] for line in path.read_text().splitlines()[1:]]
+    assert replays == [False, False, True]
     with pytest.raises(ValueError, match="belongs to another run"):
         Intents(path, {**HEADER, "release": "other"})
 

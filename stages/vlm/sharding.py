@@ -1,0 +1,32 @@
+"""Keep a part of the frozen base in each process (FSDP2); the weights that learn stay whole in all."""
+
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from stages.core.ranks import Ranks
+
+
+def shard_base(model: nn.Module, device: str, ranks: Ranks) -> None:
+    """Shard the frozen weights of every transformer layer over all processes; move the rest to ``device``.
+
+    A layer's weights are gathered for its forward and its backward pass and let go again, so every process
+    has to run the model equally often. Adapters, embeddings, projector and head stay whole.
+
+    Guarantee: losses and gradients are those of the unsharded model up to rounding.
+    """
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    if ranks.world > 1:
+        mesh = init_device_mesh(torch.device(device).type, (ranks.world,))
+        whole = {
+            weight for name, weight in model.named_parameters() if weight.requires_grad or ".lora_" in name
+        }
+        for layer in base.modules():
+            if isinstance(layer, GradientCheckpointingLayer):
+                fully_shard(layer, mesh=mesh, ignored_params=whole & set(layer.parameters()))
+    model.to(device)

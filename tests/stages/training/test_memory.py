@@ -1,0 +1,109 @@
+"""Micro-batches keep a step below a memory limit, and the sum is the one that any other cut gives."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models import ALL, PRUNED, load_float64, picture, rows, speed
+from stages.privacy.accounting import Target
+from stages.privacy.clipping import Clipping
+from stages.privacy.plan import plan_for
+from stages.privacy.population import Population
+from stages.privacy.sampling import Sampling
+from stages.privacy.trainable_layers import TrainableLayers
+from stages.records.row import Message, Row
+from stages.trainable.lora import Trainable, attach
+from stages.training.allocations import Allocations
+from stages.training.estimators import clipped_gradient_sum
+from stages.training.learner import Learner
+from stages.training.memory import GIB, memory_use, within_memory
+from stages.training.micro_batches import Bounds
+from stages.vlm.activations import recompute_activations
+from stages.vlm.attribution import first_axis
+from stages.vlm.encoder import encode_set
+
+CLIPPING = Clipping(1.0)
+PLAN = plan_for(
+    "gradient",
+    Target(relation="add_or_remove_one", epsilon=8.0, delta=1e-4),
+    Population(name="people", public=True, max_units=100, unit="person"),
+    Sampling(steps=2, rate=0.5, expected_batch=10.0),
+    clipping=CLIPPING,
+    rows_per_unit=2,
+)
+
+
+def mixed_rows() -> list[Row]:
+    """Rows of one and two turns, with two images, one, or none."""
+    question, answer = rows(1)[0].messages
+    again = (Message("user", "<image>odd or even ?"), Message("assistant", "odd"))
+    long = [
+        Row(f"l{unit}", f"l{unit}", "digit", (question, answer, *again), (picture(unit), picture(50 + unit)))
+        for unit in range(4)
+    ]
+    text = [
+        Row(f"t{unit}", f"t{unit}", "digit", (Message("user", "odd or even ?"), answer), ())
+        for unit in range(4)
+    ]
+    return [*rows(6, rows_per_unit=2), *long, *text]
+
+
+def learner_of(path, rule, *, recompute: bool = False, **speeds) -> Learner:
+    loaded = load_float64(path)
+    section = Trainable(kind="lora", rank=2, alpha=4.0, targets=("q_proj", "down_proj"))
+    model = attach(loaded.model, section, loaded.family.LANGUAGE_MODEL, seed=1).double()
+    if recompute:
+        recompute_activations(model)
+    layers = TrainableLayers.of(model, first_axis(model.config.model_type))
+    generator = torch.Generator().manual_seed(3)
+    layers.assign(0.3 * torch.randn(layers.flat().shape, generator=generator, dtype=torch.float64))
+    encoded = encode_set(loaded, mixed_rows(), rule)
+    return Learner(model, loaded.family, layers, encoded, speed(**speeds))
+
+
+def peak(learner: Learner) -> int:
+    units = learner.encoded.rows_by_unit()
+    clipped_gradient_sum(learner, units, CLIPPING)
+    with Allocations(learner.model) as allocations:
+        clipped_gradient_sum(learner, units, CLIPPING)
+    return allocations.peak
+
+
+@pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
+@pytest.mark.parametrize("rule", [ALL, PRUNED], ids=["all tokens", "pruned"])
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_a_step_stays_below_the_limit_and_gives_the_same_sum(tiny_llava, rule, recompute, share):
+    free = learner_of(tiny_llava, rule, recompute=recompute)
+    unlimited = peak(free)
+    limit = share * unlimited
+    limited = within_memory(
+        replace(free, speed=replace(free.speed, memory_limit=limit / GIB, micro_batch=1000)), PLAN
+    )
+    batches = len(list(limited.shared_micro_batches(free.encoded.rows_by_unit())))
+    assert peak(limited) <= limit < unlimited, "without a limit the same step needs more"
+    assert 1 < batches < len(free.encoded.rows_by_unit()), "not one unit at a time either"
+    units = free.encoded.rows_by_unit()
+    whole = clipped_gradient_sum(free, units, CLIPPING).sum_P
+    cut = clipped_gradient_sum(limited, units, CLIPPING).sum_P
+    assert (whole - cut).norm() <= 1e-6 * whole.norm()
+
+
+def test_what_is_predicted_is_what_is_used(tiny_llava):
+    """The largest rows are predicted exactly, any others from above."""
+    learner = learner_of(tiny_llava, ALL)
+    memory = memory_use(learner, PLAN)
+    lengths = [len(row.input_ids) for row in learner.encoded.rows]
+    used = peak(replace(learner, bounds=Bounds(1000, 10**9)))
+    assert used <= memory.bytes(len(lengths), max(lengths)) < 2.5 * used
+
+
+def test_a_limit_below_one_unit_is_refused_with_what_would_do(tiny_llava):
+    learner = learner_of(tiny_llava, ALL, memory_limit=1e-4)
+    with pytest.raises(ValueError, match="memory_limit is 0.0001 GiB, but one unit of 2 rows can need"):
+        within_memory(learner, PLAN)
+
+
+def test_no_limit_changes_nothing(tiny_llava):
+    learner = learner_of(tiny_llava, PRUNED)
+    assert within_memory(learner, PLAN) is learner
