@@ -124,8 +124,9 @@ class Finetune(Stage):
 
     def _follow(self, plan: Plan, identity: str, speed: Speed, ranks: Ranks) -> None:
         learner = learner_for(self, plan, read_encoded(self.encoded), speed, ranks, None)
-        ranks.wait()  # until the leader has made the run's folder
-        follow(plan, learner, Streams(run_folder(self.name(), identity).run_key(), identity, self.name()))
+        first_step = ranks.gathered(0)[0]  # from the leader, who has made the run's folder by then
+        streams = Streams(run_folder(self.name(), identity).run_key(), identity, self.name())
+        follow(plan, learner, streams, first_step)
 
 
 if __name__ == "__main__":

@@ -70,10 +70,6 @@ class Ranks:
         self._together(lambda distributed: distributed.gather_object(value, found, dst=0))
         return found or []
 
-    def wait(self) -> None:
-        """Go on when every process has got here."""
-        self.gathered(None)
-
     def require_same(self, value: str, what: str) -> None:
         """Refuse processes that disagree."""
         values = self.gathered(value)
@@ -85,14 +81,25 @@ class Ranks:
             return
         import torch.distributed
 
-        try:
-            act(torch.distributed)
-        except RuntimeError as error:
-            raise RankLost(f"another of the {self.world} processes of this stage has ended") from error
+        act(torch.distributed)
 
 
 ALONE = Ranks()
 """One process that does everything."""
+
+
+@contextmanager
+def noticing_loss() -> Iterator[None]:
+    """Turn the errors by which torch says that another process is gone into ``RankLost``.
+
+    They come from whatever was waiting: a sum of ours, or the gathering of a sharded layer.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if type(error).__name__ not in ("DistBackendError", "DistNetworkError") and "gloo" not in str(error):
+            raise
+        raise RankLost("another process of this stage has ended") from error
 
 
 def is_launched() -> bool:
@@ -125,6 +132,7 @@ def joined(device: str) -> Iterator[Ranks]:
         timeout=PATIENCE,
     )
     try:
-        yield ranks
+        with noticing_loss():
+            yield ranks
     finally:
         torch.distributed.destroy_process_group()

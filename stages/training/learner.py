@@ -51,9 +51,9 @@ class Learner:
         bounds = self.bounds or Bounds(self.speed.micro_batch, self.speed.micro_batch_tokens)
         lengths = np.array([len(row.input_ids) for row in self.encoded.rows])
         groups = list(micro_batches(self.ranks.share(units), lengths, bounds))
+        most = self.ranks.most(len(groups)) if self.speed.shard_base else len(groups)
         yield from groups
-        if self.speed.shard_base:
-            yield from [None] * (self.ranks.most(len(groups)) - len(groups))
+        yield from [None] * (most - len(groups))
 
     def segments(self, batch: MicroBatch) -> Segments:
         """Return which unit every row and every image of a batch belongs to."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stages.core.progress import progress
-from stages.core.ranks import RankLost
+from stages.core.ranks import RankLost, noticing_loss
 from stages.core.stopping import not_stopped
 from stages.privacy.plan import Plan
 from stages.privacy.prepared_noise import PreparedNoise
@@ -61,7 +61,7 @@ def train(
     state = saving.saved or _start(streams, learner)
     if not 0 <= state.step <= steps:
         raise ValueError(f"{folder.checkpoint} is at step {state.step} of {steps}: {way_out(folder.path)}")
-    learner.ranks.gathered(state.step)
+    learner.ranks.gathered(state.step)  # tells the others where to begin
     with (
         progress(streams.stage, steps) as advance,
         PreparedNoise(streams, sizes, steps) as noise,
@@ -94,15 +94,14 @@ def train(
     return state.weights_P
 
 
-def follow(plan: Plan, learner: Learner, streams: Streams) -> None:
-    """Look at this process's share of the units of every step, until the leader has made all of them.
+def follow(plan: Plan, learner: Learner, streams: Streams, first_step: int) -> None:
+    """Look at this process's share of the units of every step from ``first_step`` to the last.
 
     A step begins when the leader's weights arrive, which is after its intent is on disk.
     """
     mechanism = Mechanism.of(plan)
     rows_by_unit = learner.encoded.rows_by_unit()
-    first = learner.ranks.gathered(0)[0]
-    for step in range(first, plan.sampling.steps):
+    for step in range(first_step, plan.sampling.steps):
         learner.trainable.assign(learner.ranks.from_leader(learner.trainable.flat()))
         # private from here
         mechanism.total(learner, mechanism.sample(rows_by_unit, streams, step))
@@ -124,7 +123,8 @@ class _Saving:
     def when_stopped(self, steps: int) -> Iterator[None]:
         """Save finished steps on SIGTERM and Ctrl-C, and when another process was lost, and say so."""
         try:
-            yield
+            with noticing_loss():
+                yield
         except (KeyboardInterrupt, RankLost) as error:
             with not_stopped():
                 self.save()

@@ -1,0 +1,179 @@
+"""What several processes compute together: run as ``python -m world`` in each, the leader writes the results.
+
+Environment: WORLD_MODEL (a tiny LLaVA), WORLD_RESULTS (a JSON file), WORLD_PARTS (names of functions below).
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models import PRUNED, load_float64, rows, speed
+from stages.core.ranks import Ranks, joined
+from stages.privacy.accounting import Target
+from stages.privacy.clipping import Clipping
+from stages.privacy.plan import Plan, plan_for
+from stages.privacy.population import Population
+from stages.privacy.prepared_noise import PreparedNoise
+from stages.privacy.sampling import Sampling, poisson_sample
+from stages.privacy.stream import RunKey, Streams
+from stages.privacy.trainable_layers import TrainableLayers
+from stages.trainable.lora import Trainable, attach
+from stages.training.intents import Intents
+from stages.training.learner import Learner
+from stages.training.loop import Choices, follow, train
+from stages.training.mechanism import Mechanism
+from stages.training.optimizer import Optim
+from stages.training.run_folder import RunFolder
+from stages.training.update_pruning import Update
+from stages.vlm.activations import recompute_activations
+from stages.vlm.attribution import first_axis
+from stages.vlm.encoder import encode_set
+from stages.vlm.sharding import shard_base
+
+UNITS, STEPS, WHOLE_RUN = 11, 20, 4
+STREAMS = Streams(RunKey(bytes(range(32))), "f", "finetune")
+
+
+@cache
+def plan_of(steps: int) -> Plan:
+    return plan_for(
+        "gradient",
+        Target(relation="add_or_remove_one", epsilon=8.0, delta=1e-4),
+        Population(name="people", public=True, max_units=100, unit="person"),
+        Sampling(steps=steps, rate=0.5, expected_batch=5.0),
+        clipping=Clipping(0.01),
+        rows_per_unit=2,
+    )
+
+
+def learner_of(ranks: Ranks, *, shard: bool = False, recompute: bool = False) -> Learner:
+    loaded = load_float64(Path(os.environ["WORLD_MODEL"]))
+    encoded = encode_set(loaded, rows(UNITS, rows_per_unit=3), PRUNED)
+    section = Trainable(kind="lora", rank=2, alpha=4.0, targets=("q_proj", "down_proj"))
+    model = attach(loaded.model, section, loaded.family.LANGUAGE_MODEL, seed=1).double()
+    if shard:
+        shard_base(model, "cpu", ranks)
+    if recompute:
+        recompute_activations(model)
+    layers = TrainableLayers.of(model, first_axis(model.config.model_type))
+    generator = torch.Generator().manual_seed(3)
+    layers.assign(0.3 * torch.randn(layers.flat().shape, generator=generator, dtype=torch.float64))
+    settings = speed(micro_batch=4, shard_base=shard, recompute_activations=recompute)
+    return Learner(model, loaded.family, layers, encoded, settings, ranks)
+
+
+def total(learner: Learner, units: Sequence[Any] | None = None) -> list[float]:
+    """Return the clipped sum of all units, or of some."""
+    chosen = learner.encoded.rows_by_unit() if units is None else units
+    found = Mechanism.of(plan_of(STEPS)).total(learner, chosen)
+    return found.sum_P.tolist()
+
+
+def sampled(
+    ranks: Ranks, streams_of: Callable[[Ranks], Streams] = lambda ranks: STREAMS
+) -> list[list[list[int]]]:
+    """Return the units that each process looks at, by step."""
+    steps = range(STEPS)
+    mine = [poisson_sample(1000, 0.1, streams_of(ranks).at("sampling", step)).tolist() for step in steps]
+    shares = [ranks.gathered(list(ranks.share(units))) for units in mine]
+    return shares
+
+
+def noise(learner: Learner) -> list[float]:
+    """Return the released sum of a step that drew nobody."""
+    mechanism = Mechanism.of(plan_of(STEPS))
+    sizes = {name: weight.numel() for name, weight in learner.trainable.parameters().items()}
+    empty = mechanism.total(learner, [])
+    with PreparedNoise(STREAMS, sizes, STEPS) as prepared:
+        return mechanism.release(empty, prepared, 7).sum_P.tolist()
+
+
+def whole_run(learner: Learner) -> list[float]:
+    """Return the weights after a few steps of plain SGD without pruning, in float64."""
+    plan = plan_of(WHOLE_RUN)
+    optim = Optim(kind="sgd", learning_rate=0.1, beta1=0.9, beta2=0.9, schedule="constant")
+    if not learner.ranks.leads:
+        follow(plan, learner, STREAMS, learner.ranks.gathered(0)[0])
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder))
+        intents = Intents(run.intents, {"release": STREAMS.release_id(), "plan": plan.to_json()})
+        choices = Choices(optim, Update(prune="all", keep=1.0), 0)
+        return train(plan, choices, learner, STREAMS, intents, run, checkpoint_every=1).tolist()
+
+
+@dataclass(frozen=True)
+class EveryoneTakesAll(Ranks):
+    """Broken on purpose: units are not divided."""
+
+    def share(self, items: Any) -> Any:
+        return items
+
+
+@dataclass(frozen=True)
+class EveryoneAddsNoise(Ranks):
+    """Broken on purpose: every process adds a step's noise to its part of the sum."""
+
+    def total(self, value: torch.Tensor) -> torch.Tensor:
+        return super().total(value + torch.from_numpy(STREAMS.at("noise", 7).gaussian(value.numel())))
+
+
+def faulty(ranks: Ranks) -> dict[str, Any]:
+    """Return results of processes that work together wrongly."""
+    learner = learner_of(ranks)
+    return {
+        "every process takes all": total(replace(learner, ranks=EveryoneTakesAll(ranks.rank, ranks.world))),
+        "every process adds noise": noise(replace(learner, ranks=EveryoneAddsNoise(ranks.rank, ranks.world))),
+        "every process samples for itself": sampled(
+            ranks, lambda ranks: Streams(RunKey(bytes([ranks.rank] * 32)), "f", "finetune")
+        ),
+    }
+
+
+def sharded(ranks: Ranks) -> dict[str, Any]:
+    """Return results with the frozen base cut up among the processes."""
+    learner, recomputing = learner_of(ranks, shard=True), learner_of(ranks, shard=True, recompute=True)
+    cut = sum(hasattr(weight, "device_mesh") for weight in learner.model.parameters())
+    return {
+        "cut weights": cut,
+        "total": total(learner),
+        "total of one unit": total(learner, learner.encoded.rows_by_unit()[:1]),
+        "total recomputed": total(recomputing),
+        "weights": whole_run(learner),
+    }
+
+
+def whole(ranks: Ranks) -> dict[str, Any]:
+    """Return results with the whole model in each process."""
+    learner = learner_of(ranks)
+    return {
+        "sampled": sampled(ranks),
+        "total": total(learner),
+        "total of one unit": total(learner, learner.encoded.rows_by_unit()[:1]),
+        "total of none": total(learner, []),
+        "noise": noise(learner),
+        "weights": whole_run(learner),
+    }
+
+
+PARTS = {"whole": whole, "sharded": sharded, "faulty": faulty}
+
+
+def main() -> None:
+    """Compute what was asked for."""
+    torch.set_num_threads(1)
+    with joined("cpu") as ranks:
+        found = {name: PARTS[name](ranks) for name in os.environ["WORLD_PARTS"].split(",")}
+        if ranks.leads:
+            Path(os.environ["WORLD_RESULTS"]).write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
