@@ -32,22 +32,39 @@ def steps_begun(checkout: Path) -> int:
     return max(0, intents.read_text().count("\n") - 1) if intents and intents.exists() else -1
 
 
-def start(checkout: Path, *command: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", *(command or ("dvc", "repro", "finetune"))],
-        cwd=checkout,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+def start(checkout: Path, *command: str, **more: str) -> subprocess.Popen:
+    """Start a command; what it says on standard error goes to ``errors.txt``."""
+    with open(checkout / "errors.txt", "wb") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-m", *(command or ("dvc", "repro", "finetune"))],
+            cwd=checkout,
+            env=environment(**more),
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            start_new_session=True,
+        )
+
+
+def started(checkout: Path, moment: int, *command: str, **more: str) -> subprocess.Popen:
+    """Start a command and return when it has begun step ``moment``, or has ended."""
+    process = start(checkout, *command, **more)
+    while process.poll() is None and steps_begun(checkout) < moment:
+        time.sleep(0.002)
+    return process
+
+
+def undisturbed(checkout: Path, key: bytes, folder: str) -> bytes:
+    """Return the adapter of a run with the same key and inputs that nobody kills."""
+    place = checkout / "scratch/finetune" / folder
+    place.mkdir(parents=True)
+    (place / "run.key").write_bytes(key)
+    dvc(checkout, "repro", "finetune")
+    return (checkout / ADAPTER).read_bytes()
 
 
 def kill_at(checkout: Path, moment: int, delay: float, *command: str) -> None:
     """Start finetune and SIGKILL its group ``delay`` seconds after it has begun step ``moment``."""
-    process = start(checkout, *command)
-    while process.poll() is None and steps_begun(checkout) < moment:
-        time.sleep(0.002)
+    process = started(checkout, moment, *command)
     time.sleep(delay)
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)

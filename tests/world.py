@@ -37,17 +37,17 @@ from stages.vlm.attribution import first_axis
 from stages.vlm.encoder import encode_set
 from stages.vlm.sharding import shard_base
 
-UNITS, STEPS, WHOLE_RUN = 11, 20, 4
+UNITS, STEPS, SAMPLED = 11, 6, 20
 STREAMS = Streams(RunKey(bytes(range(32))), "f", "finetune")
 
 
 @cache
-def plan_of(steps: int) -> Plan:
+def plan_of() -> Plan:
     return plan_for(
         "gradient",
         Target(relation="add_or_remove_one", epsilon=8.0, delta=1e-4),
         Population(name="people", public=True, max_units=100, unit="person"),
-        Sampling(steps=steps, rate=0.5, expected_batch=5.0),
+        Sampling(steps=STEPS, rate=0.5, expected_batch=5.0),
         clipping=Clipping(0.01),
         rows_per_unit=2,
     )
@@ -72,7 +72,7 @@ def learner_of(ranks: Ranks, *, shard: bool = False, recompute: bool = False) ->
 def total(learner: Learner, units: Sequence[Any] | None = None) -> list[float]:
     """Return the clipped sum of all units, or of some."""
     chosen = learner.encoded.rows_by_unit() if units is None else units
-    found = Mechanism.of(plan_of(STEPS)).total(learner, chosen)
+    found = Mechanism.of(plan_of()).total(learner, chosen)
     return found.sum_P.tolist()
 
 
@@ -80,7 +80,7 @@ def sampled(
     ranks: Ranks, streams_of: Callable[[Ranks], Streams] = lambda ranks: STREAMS
 ) -> list[list[list[int]]]:
     """Return the units that each process looks at, by step."""
-    steps = range(STEPS)
+    steps = range(SAMPLED)
     mine = [poisson_sample(1000, 0.1, streams_of(ranks).at("sampling", step)).tolist() for step in steps]
     shares = [ranks.gathered(list(ranks.share(units))) for units in mine]
     return shares
@@ -88,16 +88,16 @@ def sampled(
 
 def noise(learner: Learner) -> list[float]:
     """Return the released sum of a step that drew nobody."""
-    mechanism = Mechanism.of(plan_of(STEPS))
+    mechanism = Mechanism.of(plan_of())
     sizes = {name: weight.numel() for name, weight in learner.trainable.parameters().items()}
     empty = mechanism.total(learner, [])
     with PreparedNoise(STREAMS, sizes, STEPS) as prepared:
-        return mechanism.release(empty, prepared, 7).sum_P.tolist()
+        return mechanism.release(empty, prepared, 5).sum_P.tolist()
 
 
 def whole_run(learner: Learner) -> list[float]:
     """Return the weights after a few steps of plain SGD without pruning, in float64."""
-    plan = plan_of(WHOLE_RUN)
+    plan = plan_of()
     optim = Optim(kind="sgd", learning_rate=0.1, beta1=0.9, beta2=0.9, schedule="constant")
     if not learner.ranks.leads:
         follow(plan, learner, STREAMS, learner.ranks.gathered(0)[0])
@@ -122,7 +122,7 @@ class EveryoneAddsNoise(Ranks):
     """Broken on purpose: every process adds a step's noise to its part of the sum."""
 
     def total(self, value: torch.Tensor) -> torch.Tensor:
-        return super().total(value + torch.from_numpy(STREAMS.at("noise", 7).gaussian(value.numel())))
+        return super().total(value + torch.from_numpy(STREAMS.at("noise", 5).gaussian(value.numel())))
 
 
 def faulty(ranks: Ranks) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def test_an_abandoned_run_is_charged_for_every_step_it_began(encoded_checkout):
     kill_at(checkout, 4, 0.0)
     begun = steps_begun(checkout)
     edit_params(checkout, {r"beta2: \S+": "beta2: 0.9"})
-    dvc(checkout, "repro", "account")
+    dvc(checkout, "repro", "account", DUALPRIV_NEW_RELEASE="1")
     assert [charge["event"]["count"] for charge in training_charges(checkout)] == [12, begun]
     statement = json.loads((checkout / "data/account/statement.json").read_text())
     plan = json.loads((checkout / "data/plan.json").read_text())
@@ -79,7 +79,7 @@ def test_a_killed_run_goes_on_and_another_that_could_not_be_released_is_refused_
     begun = steps_begun(checkout)
     assert begun >= 2
     edit_params(checkout, {r"beta2: \S+": "beta2: 0.9"})
-    refused = stage(checkout, "finetune")
+    refused = stage(checkout, "finetune", DUALPRIV_NEW_RELEASE="1")
     assert refused.returncode == 2 and "over the target" in refused.stderr
     assert steps_begun(checkout) == begun and len(list((checkout / "scratch/finetune").glob("*/"))) == 1
     edit_params(checkout, {r"beta2: \S+": "beta2: 0.99"})

@@ -12,18 +12,9 @@ from pathlib import Path
 
 import pytest
 from checkout import dvc, run
-from runs import ADAPTER, kill_at, prepared, run_folder
+from runs import ADAPTER, kill_at, prepared, run_folder, undisturbed
 
 from stages.training.intents import read_begun
-
-
-def undisturbed(checkout: Path, key: bytes, folder: str) -> bytes:
-    """Return the adapter of a run with the same key and inputs that nobody kills."""
-    place = checkout / "scratch/finetune" / folder
-    place.mkdir(parents=True)
-    (place / "run.key").write_bytes(key)
-    dvc(checkout, "repro", "finetune")
-    return (checkout / ADAPTER).read_bytes()
 
 
 def killed_and_resumed(checkout: Path, moments: list[tuple[int, float]]) -> tuple[bytes, dict, bytes, str]:

@@ -1,0 +1,78 @@
+"""Stages run in several processes end together, go on in another number, and write the same files."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from checkout import dvc, run
+from runs import ADAPTER, prepared, run_folder, stage, started, steps_begun
+
+from stages.core.files import sha256
+
+TWO = {"DUALPRIV_SPEED_PROCESSES": "2"}
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started (Linux)."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize("which", [0, pytest.param(1, marks=pytest.mark.slow)], ids=["leader", "follower"])
+def test_killing_one_process_ends_all_and_one_alone_goes_on(encoded_checkout, which):
+    checkout = prepared(encoded_checkout, steps=200)
+    process = started(checkout, 5, "stages.finetune", **TWO)
+    both = children(process.pid)
+    assert len(both) == 2
+    os.kill(both[which], signal.SIGKILL)
+    start = time.monotonic()
+    code = process.wait(timeout=30)
+    assert time.monotonic() - start < 10
+    assert not any(Path(f"/proc/{pid}").exists() for pid in both)
+    said = (checkout / "errors.txt").read_text()
+    assert code == 137 and f"process {which} of 2 was killed (signal 9)" in said
+    assert "Traceback" not in said
+    folder = run_folder(checkout)
+    assert folder is not None
+    assert (folder / "checkpoint.safetensors").exists()
+    begun = steps_begun(checkout)
+    again = stage(checkout, "finetune")
+    assert again.returncode == 0, again.stderr
+    trace = json.loads((checkout / "data/finetune/trace.json").read_text())
+    assert [step["step"] for step in trace["steps"]] == list(range(200))
+    assert steps_begun(checkout) <= 200 + 4, f"at most what followed the last checkpoint ran twice ({begun})"
+
+
+def test_a_mistake_in_several_processes_is_still_one_sentence_and_exit_code_2(encoded_checkout):
+    checkout = prepared(encoded_checkout, steps=6)
+    (checkout / "models/backbone/config.json").unlink()
+    refused = stage(checkout, "finetune", **TWO)
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1, refused.stderr
+    assert "holds no config.json" in refused.stderr and refused.stderr.startswith("stages.finetune: ")
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {path.name: sha256(path) for path in sorted(folder.iterdir())}
+
+
+def test_encode_writes_the_same_bytes_in_two_processes_as_in_one(encoded_checkout):
+    checkout = encoded_checkout
+    alone = {split: files(checkout / "data/encoded" / split) for split in ("train", "heldout")}
+    for split in alone:
+        assert "features-00000.safetensors" in alone[split]
+        run(checkout, "rm", "-rf", f"data/encoded/{split}")
+    done = stage(checkout, "encode", **TWO)
+    assert done.returncode == 0, done.stderr
+    for split, digests in alone.items():
+        assert files(checkout / "data/encoded" / split) == digests
+
+
+@pytest.mark.slow
+def test_the_pipeline_in_two_processes_with_a_sharded_base_passes_the_audit(encoded_checkout):
+    checkout = prepared(encoded_checkout, steps=6)
+    dvc(checkout, "repro", "report", DUALPRIV_SPEED_SHARD_BASE="true", **TWO)
+    assert (checkout / ADAPTER).exists()
+    audited = run(checkout, "python", "-m", "pipeline.cli", "audit", check=False)
+    assert audited.returncode == 0, audited.stdout + audited.stderr
