@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from stages.core.disk_errors import system_errors
 from stages.core.files import new_directory
 
 IGNORED = -100
@@ -108,7 +109,7 @@ def collate(encoded: EncodedSet, indices: Sequence[int]) -> Batch:
 def write_encoded(path: Path, encoded: EncodedSet, salt: str | None) -> None:
     """Replace ``path`` by a set; only a public set has no ``salt``."""
     rows = encoded.rows
-    with new_directory(path) as building:
+    with new_directory(path) as building, system_errors(path):
         for shard, features_ISD in enumerate(torch.split(encoded.features_ISD, IMAGES_PER_SHARD)):
             save_file({"features": features_ISD.contiguous()}, building / f"features-{shard:05d}.safetensors")
         flat = {
