@@ -1,75 +1,13 @@
-"""A run killed and resumed ends with the bits of one that was not; its key is found nowhere."""
+"""The key of a run is found nowhere but in its folder."""
 
 import base64
-import json
-import os
-import random
-import shutil
 import sqlite3
 import sys
 import zlib
 from pathlib import Path
 
-import pytest
 from checkout import dvc, run
-from runs import ADAPTER, kill_at, prepared, run_folder
-
-from stages.training.intents import read_begun
-
-
-def undisturbed(checkout: Path, key: bytes, folder: str) -> bytes:
-    """Return the adapter of a run with the same key and inputs that nobody kills."""
-    place = checkout / "scratch/finetune" / folder
-    place.mkdir(parents=True)
-    (place / "run.key").write_bytes(key)
-    dvc(checkout, "repro", "finetune")
-    return (checkout / ADAPTER).read_bytes()
-
-
-def killed_and_resumed(checkout: Path, moments: list[tuple[int, float]]) -> tuple[bytes, dict, bytes, str]:
-    for moment, delay in moments:
-        kill_at(checkout, moment, delay)
-    key_folder = run_folder(checkout)
-    assert key_folder is not None
-    key = (key_folder / "run.key").read_bytes()
-    dvc(checkout, "repro", "finetune")
-    trace = json.loads((checkout / "data/finetune/trace.json").read_text())
-    return (checkout / ADAPTER).read_bytes(), trace, key, key_folder.name
-
-
-def compare(encoded: Path, tmp_path: Path, moments: list[tuple[int, float]], steps: int) -> dict:
-    checkout = prepared(encoded, steps=steps)
-    twin = Path(shutil.copytree(checkout, tmp_path / "twin", symlinks=True))
-    adapter, trace, key, folder = killed_and_resumed(checkout, moments)
-    assert [step["step"] for step in trace["steps"]] == list(range(steps)), "no step is missing or twice"
-    assert adapter == undisturbed(twin, key, folder)
-    return trace
-
-
-def test_killed_at_three_moments_and_resumed_gives_the_same_bits(encoded_checkout, tmp_path):
-    trace = compare(encoded_checkout, tmp_path, [(1, 0.0), (5, 0.01), (8, 0.05)], steps=12)
-    assert not any("attempts" in step for step in trace["steps"]), "why a step began again may be private"
-    folder = run_folder(encoded_checkout)
-    assert folder is not None
-    assert max(step.attempts for step in read_begun(folder / "intents.jsonl")) > 1, "some step ran again"
-
-
-def test_another_key_gives_other_bits(encoded_checkout, tmp_path):
-    """Negative control: the comparison above is not between runs that are equal anyway."""
-    checkout = prepared(encoded_checkout, steps=6)
-    twin = Path(shutil.copytree(checkout, tmp_path / "twin", symlinks=True))
-    dvc(checkout, "repro", "finetune")
-    folder = run_folder(checkout)
-    assert folder is not None
-    assert undisturbed(twin, bytes(32), folder.name) != (checkout / ADAPTER).read_bytes()
-
-
-@pytest.mark.slow
-def test_killed_at_twenty_random_moments_and_resumed_gives_the_same_bits(encoded_checkout, tmp_path):
-    dice = random.Random(os.urandom(8))
-    moments = sorted((dice.randrange(-1, 38), dice.random() * 0.1) for _ in range(20))
-    print("moments", moments)
-    compare(encoded_checkout, tmp_path, moments, steps=40)
+from runs import prepared, run_folder
 
 
 def spellings(key: bytes) -> dict[str, bytes]:
