@@ -1,13 +1,18 @@
-"""The key of a run is found nowhere but in its folder."""
+"""The key of a run is found nowhere but in its folder, and later in its archive, sealed, where it has one."""
 
 import base64
+import json
 import sqlite3
 import sys
 import zlib
 from pathlib import Path
 
-from checkout import dvc, run
+from checkout import dvc, edit_params, run
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from runs import prepared, run_folder
+
+from stages.privacy.sealing import unseal
 
 
 def spellings(key: bytes) -> dict[str, bytes]:
@@ -53,6 +58,15 @@ def found_in(root: Path, key: bytes) -> list[str]:
     ]
 
 
+def archived(checkout: Path) -> X25519PrivateKey:
+    """Choose an archive for the run keys of a checkout, and return its private key."""
+    owner = X25519PrivateKey.generate()
+    pem = owner.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (checkout / "archive.pem").write_bytes(pem)
+    edit_params(checkout, {"archive_to: null": "archive_to: archive.pem"})
+    return owner
+
+
 def test_the_run_key_is_found_nowhere_and_a_planted_one_is(encoded_checkout):
     checkout = prepared(encoded_checkout, steps=6)
     log = run(checkout, sys.executable, "-m", "dvc", "repro", "finetune", "--verbose")
@@ -60,6 +74,7 @@ def test_the_run_key_is_found_nowhere_and_a_planted_one_is(encoded_checkout):
     folder = run_folder(checkout)
     assert folder is not None
     key = (folder / "run.key").read_bytes()
+    owner = archived(checkout)
     dvc(checkout, "repro")
     run(checkout, "git", "add", "--all")
     run(
@@ -75,6 +90,11 @@ def test_the_run_key_is_found_nowhere_and_a_planted_one_is(encoded_checkout):
         "evidence",
     )
     assert not folder.exists(), "destroyed once the output was recorded"
+    assert not list((checkout / "scratch").rglob("run.key")), "no run began anew for another archive"
+    release = json.loads((checkout / "data/finetune/trace.json").read_text())["release"]
+    sealed = checkout / f"scratch/finetune/retired/{release}/run.key.sealed"
+    assert unseal(sealed.read_bytes(), owner, release).secret == key
+    assert not [name for name, text in spellings(key).items() if text in sealed.read_bytes()]
     assert found_in(checkout, key) == []
     for name, text in spellings(key).items():
         (checkout / "planted").write_bytes(b"before" + text + b"after")

@@ -5,7 +5,7 @@ object: ``act`` at the ``at``-th call among ``calls`` (``write``, ``fsync``, ``r
 that the pattern ``path`` finds, and append every such call to the file ``log``. Acts:
 
 - ``before``, ``after``: die before or after the call.
-- ``half``: die with half of the bytes written (``write``) or half of the file on disk (``fsync``).
+- ``half``: die with half of the bytes written (``write``) or half of a new file on disk (``fsync``).
 - ``alarm``: die ``delay`` seconds after the call, wherever the process is then.
 - ``full``: the call finds the disk full; a write still gets half of its bytes there, as a real one may.
 - ``watch``: do nothing.
@@ -38,7 +38,8 @@ def half(name: str, arguments: tuple[Any, ...]) -> int:
     """Do half of a call, and return what it got done."""
     if name == "write":
         return CALLS["write"](arguments[0], arguments[1][: len(arguments[1]) // 2])
-    if name == "fsync" and os.path.isfile(path_of(name, arguments)):
+    path = path_of(name, arguments)
+    if name == "fsync" and ".partial" in path and os.path.isfile(path):  # any other file was durable before
         os.truncate(arguments[0], os.fstat(arguments[0]).st_size // 2)
     return 0
 
