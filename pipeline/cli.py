@@ -86,6 +86,20 @@ def predict(
     predict_command(image, question)
 
 
+@app.command()
+def unseal_key(
+    release: Annotated[str, typer.Argument(help="The 32 hex digits that name the release.")],
+    private_key: Annotated[
+        Path, typer.Option("--private-key", help="The PEM file of the archive's X25519 private key.")
+    ],
+    to: Annotated[Path, typer.Option("--to", help="A new file, for the 32 bytes of the run key.")],
+) -> None:
+    """Open the archived run key of a release; whoever holds it can subtract the noise."""
+    from pipeline.unseal import unseal_command
+
+    unseal_command(release, private_key, to)
+
+
 def main() -> None:
     """Run the command line."""
     try:

@@ -10,6 +10,7 @@ from stages.evaluation.settings import EvaluateSettings
 from stages.privacy.charges import charges_json
 from stages.privacy.plan import read_plan
 from stages.privacy.statement import require_within_budget, sentence, statement_json
+from stages.training.key_archive import RunKeyArchive
 from stages.training.run_folder import retire_run
 
 
@@ -27,6 +28,7 @@ class Account(Stage):
 
     def run(self) -> None:
         """Write charges and statement; refuse a total over the target."""
+        RunKeyArchive.load()  # refused before anything is written
         plan, trace = read_plan(read_json(self.plan), str(self.plan)), read_json(self.trace)
         choices = {path.as_posix(): sha256(path) for path in (self.importance, self.calibration)}
         charges = charges_json(plan, trace, public_choices=choices, heldout_release=self.evaluate.release)

@@ -22,6 +22,7 @@ from stages.records.encoded import read_encoded
 from stages.trainable.lora import Trainable, save_adapter
 from stages.training.budget import require_affordable
 from stages.training.intents import Intents
+from stages.training.key_archive import RunKeyArchive
 from stages.training.loop import Choices, follow, train
 from stages.training.optimizer import Optim
 from stages.training.preparation import learner_for
@@ -60,6 +61,7 @@ class Finetune(Stage):
 
     def run(self) -> None:
         """Train from the last checkpoint, in as many processes as were started; the first one writes."""
+        RunKeyArchive.load()  # refuses a broken one before anything is spent
         plan = read_plan(read_json(self.plan), str(self.plan))
         if self.model.precision != "float32" and not plan.population.public:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from checkout import dvc, edit_params, environment, run
 
 ADAPTER = "models/adapter/adapter_model.safetensors"
+INJECTOR = Path(__file__).parent / "injector"
 
 
 def prepared(checkout: Path, *, steps: int) -> Path:
@@ -53,15 +55,6 @@ def started(checkout: Path, moment: int, *command: str, **more: str) -> subproce
     return process
 
 
-def undisturbed(checkout: Path, key: bytes, folder: str) -> bytes:
-    """Return the adapter of a run with the same key and inputs that nobody kills."""
-    place = checkout / "scratch/finetune" / folder
-    place.mkdir(parents=True)
-    (place / "run.key").write_bytes(key)
-    dvc(checkout, "repro", "finetune")
-    return (checkout / ADAPTER).read_bytes()
-
-
 def kill_at(checkout: Path, moment: int, delay: float, *command: str) -> None:
     """Start finetune and SIGKILL its group ``delay`` seconds after it has begun step ``moment``."""
     process = started(checkout, moment, *command)
@@ -79,3 +72,25 @@ def training_charges(checkout: Path) -> list[dict]:
 def stage(checkout: Path, name: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run one stage without DVC."""
     return run(checkout, sys.executable, "-m", f"stages.{name}", check=False, **more)
+
+
+def injected(checkout: Path, name: str = "finetune", **order: object) -> subprocess.CompletedProcess[str]:
+    """Run one stage without DVC, with an order for ``injector/sitecustomize.py``."""
+    usual = {"at": 1, "path": "^" + re.escape(f"{checkout}/"), "calls": ["write", "fsync", "replace"]}
+    log = {"log": str(checkout.with_name("calls.log"))}
+    return stage(checkout, name, PYTHONPATH=str(INJECTOR), INJECT=json.dumps({**usual, **log, **order}))
+
+
+def give_key(checkout: Path, key: bytes, folder: str) -> None:
+    """Let the run that will be called ``folder`` have this key."""
+    place = checkout / "scratch/finetune" / folder
+    place.mkdir(parents=True)
+    (place / "run.key").write_bytes(key)
+
+
+def undisturbed(checkout: Path, key: bytes, folder: str) -> bytes:
+    """Return the adapter of a run with the same key and inputs that nobody kills."""
+    give_key(checkout, key, folder)
+    done = stage(checkout, "finetune")
+    assert done.returncode == 0, done.stderr
+    return (checkout / ADAPTER).read_bytes()

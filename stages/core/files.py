@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.canonical import canonical_json
+from stages.core.disk_errors import FULL
 
 Json = Any
 PARTIAL = ".partial"
@@ -22,7 +23,10 @@ PARTIAL = ".partial"
 
 
 def write_bytes(path: Path, content: bytes, *, mode: int = 0o644) -> None:
-    """Replace ``path`` by ``content`` in one step; a crash or a full disk leaves the old file whole."""
+    """Replace ``path`` by ``content`` in one step; a crash or a full disk leaves the old file whole.
+
+    An error of the operating system names ``path``.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
     try:
@@ -32,8 +36,10 @@ def write_bytes(path: Path, content: bytes, *, mode: int = 0o644) -> None:
             os.fsync(file.fileno())
         os.chmod(name, mode)
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
         raise
     sync_directory(path.parent)
 
@@ -64,7 +70,8 @@ def new_directory(path: Path) -> Iterator[Path]:
 
     Guarantee: ``path`` is the whole old directory, the whole new one or, between two renames, not there.
 
-    Edge cases: an exception in the block removes the sibling and leaves ``path`` as it was.
+    Edge cases: an exception in the block removes the sibling and leaves ``path`` as it was; that of a full
+    disk names ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     building = _partial_sibling(path)
@@ -79,8 +86,10 @@ def new_directory(path: Path) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             os.replace(building, path)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(building, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
+            error.filename = str(path)
         raise
     sync_directory(path.parent)
 

@@ -8,12 +8,19 @@ the scratch folder.
 import os
 from pathlib import Path
 
+from stages.core.files import sync_directory
+
 
 def scratch_folder(*parts: str) -> Path:
-    """Return a folder below the scratch root; it and every folder made on the way are the owner's only."""
+    """Return a folder below the scratch root; it and every folder made on the way are the owner's only.
+
+    Guarantee: a folder made here is on disk on return, so that what is flushed inside it can be found again.
+    """
     given = os.environ.get("DUALPRIV_SCRATCH")
     root = Path(given) if given else Path(os.environ.get("DVC_ROOT") or Path.cwd()) / "scratch"
     folder = root.joinpath(*parts).resolve()
     for level in (*reversed(folder.parents), folder):
-        level.mkdir(exist_ok=True, mode=0o700)  # with parents=True, the parents would be readable by all
+        if not level.exists():
+            level.mkdir(exist_ok=True, mode=0o700)  # with parents=True, the parents would be readable by all
+            sync_directory(level.parent)
     return folder

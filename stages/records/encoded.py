@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from stages.core.disk_errors import system_errors
 from stages.core.files import new_directory
 
 IGNORED = -100
@@ -108,7 +109,7 @@ def collate(encoded: EncodedSet, indices: Sequence[int]) -> Batch:
 def write_encoded(path: Path, encoded: EncodedSet, salt: str | None) -> None:
     """Replace ``path`` by a set; only a public set has no ``salt``."""
     rows = encoded.rows
-    with new_directory(path) as building:
+    with new_directory(path) as building, system_errors(path):
         for shard, features_ISD in enumerate(torch.split(encoded.features_ISD, IMAGES_PER_SHARD)):
             save_file({"features": features_ISD.contiguous()}, building / f"features-{shard:05d}.safetensors")
         flat = {
@@ -122,11 +123,11 @@ def write_encoded(path: Path, encoded: EncodedSet, salt: str | None) -> None:
             "kind": torch.tensor([row.kind for row in rows], dtype=torch.int64),
         }
         about = {
-            "kinds": json.dumps(list(encoded.kinds)),
-            "pad": str(encoded.pad_token_id),
-            "image": str(encoded.image_token_id),
+            "kinds": list(encoded.kinds),
+            "pad": encoded.pad_token_id,
+            "image": encoded.image_token_id,
         }
-        save_file(flat, building / "rows.safetensors", metadata=about)
+        save_file(flat, building / "rows.safetensors", metadata={"about": json.dumps(about)})
         if salt is not None:
             (building / "salt").write_text(salt + "\n")
 
@@ -156,9 +157,9 @@ def read_encoded(path: Path) -> EncodedSet:
     return EncodedSet(
         features_ISD=torch.cat(features) if features else torch.zeros(0, 0, 0),
         rows=rows,
-        kinds=tuple(json.loads(about["kinds"])),
-        pad_token_id=int(about["pad"]),
-        image_token_id=int(about["image"]),
+        kinds=tuple(about["kinds"]),
+        pad_token_id=about["pad"],
+        image_token_id=about["image"],
     )
 
 

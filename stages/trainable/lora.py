@@ -14,6 +14,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from torch import nn
 
+from stages.core.disk_errors import system_errors
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trainable:
@@ -107,7 +109,8 @@ def save_adapter(model: nn.Module, directory: Path, *, base: str, revision: str 
     config = model.peft_config["default"]
     config.base_model_name_or_path, config.revision = base, revision
     config.inference_mode = True
-    model.save_pretrained(str(directory), safe_serialization=True, save_embedding_layers=False)
+    with system_errors(directory):
+        model.save_pretrained(str(directory), safe_serialization=True, save_embedding_layers=False)
     for file in directory.iterdir():
         if file.name not in ("adapter_config.json", "adapter_model.safetensors"):
             file.unlink()

@@ -8,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from stages.core.disk_errors import FULL
 from stages.core.files import write_bytes
 from stages.training.intents import way_out
 from stages.training.optimizer import OptimizerState
@@ -24,7 +25,10 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Replace the checkpoint in one step; a full disk or a crash leaves the previous one valid."""
+    """Replace the checkpoint in one step; a full disk or a crash leaves the previous one valid.
+
+    A full disk is a ValueError that says so: the run may be started again from there.
+    """
     tensors = {
         "weights": checkpoint.weights_P.cpu(),
         "first": checkpoint.optimizer.first_P.cpu(),
@@ -32,7 +36,16 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "updates": checkpoint.optimizer.updates_P.cpu(),
     }
     about = {"state": json.dumps({"fingerprint": checkpoint.fingerprint, "step": checkpoint.step})}
-    write_bytes(path, save(tensors, metadata=about), mode=0o600)
+    content = save(tensors, metadata=about)
+    try:
+        write_bytes(path, content, mode=0o600)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise ValueError(
+            f"no space left on disk for {path}: free {len(content)} bytes and run it again, it goes on from "
+            "the checkpoint before, which is whole"
+        ) from None
 
 
 def load_checkpoint(path: Path, fingerprint: str, device: str) -> Checkpoint | None:

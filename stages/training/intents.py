@@ -111,8 +111,11 @@ def _append(path: Path, value: dict[str, Any]) -> None:
     try:
         line = (json.dumps(value, sort_keys=True) + "\n").encode()
         if os.write(handle, line) != len(line):  # the torn line never happened, nor may the step
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(handle)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
         os.close(handle)
 

@@ -1,8 +1,8 @@
 """Where one run lives between crashes: lock, run key, intents, checkpoint.
 
 Named by the fingerprint of its inputs: ``scratch/<stage>/<fingerprint>/``, outside Git and DVC. One writer at
-a time; the run key is made once and destroyed when the output has been accounted. The intents are kept for
-good: what a run began is spent, whatever became of its output.
+a time; the run key is made once and destroyed when the output has been accounted, sealed to an archive first
+where there is one. The intents are kept for good: what a run began is spent, whatever became of its output.
 """
 
 import fcntl
@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.canonical import canonical_json
-from stages.core.files import read_json, sync_directory, write_bytes, write_json
+from stages.core.files import PARTIAL, read_json, sync_directory, write_bytes, write_json
 from stages.core.scratch import scratch_folder
 from stages.privacy.plan import Plan
 from stages.privacy.stream import KEY_BYTES, RunKey
 from stages.training.intents import read_begun, read_header, way_out
+from stages.training.key_archive import RunKeyArchive
 
 RETIRED = "retired"
 """The folder of runs whose steps a privacy statement covers."""
@@ -84,9 +85,16 @@ class RunFolder:
         done = self.path / "done.json"
         return str(read_json(done)["trace"]) if done.exists() else None
 
-    def destroy_secrets(self) -> None:
-        """Overwrite and remove the run key; remove the checkpoint."""
+    def destroy_secrets(self, archive: RunKeyArchive) -> None:
+        """Overwrite and remove the run key; remove the checkpoint.
+
+        Guarantee: the key of a release is overwritten only after ``archive`` keeps it or wants none. Before
+        its intents have a header, a key has drawn nothing and is no release's.
+        """
         if self.key.exists():
+            header = read_header(self.intents) if self.intents.exists() else None
+            if header is not None:
+                archive.keep(self.run_key(), str(header["release"]), self.path)
             with open(self.key, "r+b") as file:
                 file.write(os.urandom(KEY_BYTES))
                 file.flush()
@@ -94,6 +102,13 @@ class RunFolder:
             self.key.unlink()
         self.checkpoint.unlink(missing_ok=True)
         self.diagnostics.unlink(missing_ok=True)
+        self.inputs.unlink(missing_ok=True)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Remove what writers that were killed left half-written; only the holder of the lock may."""
+        for left in self.path.glob(f".*{PARTIAL}"):
+            left.unlink()
 
 
 def run_folder(stage: str, fingerprint: str) -> RunFolder:
@@ -123,6 +138,7 @@ def open_run(stage: str, fingerprint: str, recorded_trace: str | None) -> Iterat
         if recorded_trace is not None and folder.finished_as() == recorded_trace:
             _set_aside(folder)
             folder = RunFolder(scratch_folder(stage, fingerprint))
+        folder.sweep()
         yield folder
 
 
@@ -150,7 +166,7 @@ def retire_run(stage: str, name: str, release: str, steps: int) -> bool:
             header = read_header(folder.intents)
             if header is None or header["release"] != release or len(read_begun(folder.intents)) != steps:
                 return False
-            folder.destroy_secrets()
+            folder.destroy_secrets(RunKeyArchive.load())
             _move(folder.path, scratch_folder(stage, RETIRED) / release)
             return True
     except _Held:
@@ -204,7 +220,7 @@ def retired_releases(stage: str, population: str) -> list[str]:
 
 
 def _set_aside(folder: RunFolder) -> None:
-    folder.destroy_secrets()
+    folder.destroy_secrets(RunKeyArchive.load())
     number = 1
     while folder.path.with_name(f"{folder.path.name}-{number}").exists():
         number += 1

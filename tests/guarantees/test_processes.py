@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -74,5 +75,5 @@ def test_the_pipeline_in_two_processes_with_a_sharded_base_passes_the_audit(enco
     checkout = prepared(encoded_checkout, steps=6)
     dvc(checkout, "repro", "report", DUALPRIV_SPEED_SHARD_BASE="true", **TWO)
     assert (checkout / ADAPTER).exists()
-    audited = run(checkout, "python", "-m", "pipeline.cli", "audit", check=False)
+    audited = run(checkout, sys.executable, "-m", "pipeline.cli", "audit", check=False)
     assert audited.returncode == 0, audited.stdout + audited.stderr

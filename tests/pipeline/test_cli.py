@@ -22,7 +22,7 @@ def test_help_loads_nothing_heavy() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     text, _, loaded = answer.stdout.partition("LOADED")
-    assert all(command in text for command in ("repro", "show", "audit", "predict"))
+    assert all(command in text for command in ("repro", "show", "audit", "predict", "unseal-key"))
     assert not HEAVY & {name.partition(".")[0] for name in loaded.split()}
 
 
@@ -43,7 +43,9 @@ def test_a_refused_parameter_is_one_sentence_and_exit_2(small_pipeline: Path) ->
     assert "Traceback" not in answer.stdout
 
 
-@pytest.mark.parametrize("arguments", [("repro", "--no-such-option"), ("predict",), ("frobnicate",)])
+@pytest.mark.parametrize(
+    "arguments", [("repro", "--no-such-option"), ("predict",), ("unseal-key",), ("frobnicate",)]
+)
 def test_a_wrong_call_exits_2_without_a_traceback(arguments: tuple[str, ...]) -> None:
     answer = dualpriv(*arguments)
     assert answer.returncode == 2

@@ -29,6 +29,8 @@ DONE = hashlib.md5(b"{}").hexdigest()
 @pytest.fixture(autouse=True)
 def _scratch(tmp_path, monkeypatch):
     monkeypatch.setenv("DUALPRIV_SCRATCH", str(tmp_path / "scratch"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("run_key: {archive_to: null}\n")
 
 
 def plan_of(name: str = "people", unit: str = "person", relation: str = "add_or_remove_one") -> Plan:
@@ -98,6 +100,20 @@ def test_a_retired_run_keeps_its_intents_alone_and_is_not_charged_again():
     assert retired_releases("finetune", "people") == [RELEASE]
     assert retired_releases("finetune", "others") == []
     assert not retire_run("finetune", "a", RELEASE, 2), "again does nothing"
+
+
+def test_what_a_killed_writer_left_is_gone_when_the_run_is_opened_again_or_retired():
+    with open_run("finetune", "a", None) as folder:
+        begin(folder, plan_of(), steps=1)
+    for again in range(2):
+        (folder.path / ".checkpoint.safetensors.x1.partial").write_bytes(b"half")
+        (folder.path / "kept.partial").write_bytes(b"not a writer's")
+        if not again:
+            with open_run("finetune", "a", None):
+                assert {file.name for file in folder.path.iterdir()} == {"intents.jsonl", "kept.partial"}
+    assert retire_run("finetune", "a", RELEASE, 1)
+    kept = folder.path.parent / "retired" / RELEASE
+    assert {file.name for file in kept.iterdir()} == {"intents.jsonl", "kept.partial"}
 
 
 def test_a_run_that_went_on_or_lives_or_is_another_release_is_not_retired():

@@ -1,66 +1,18 @@
-"""A run killed and resumed ends with the bits of one that was not; its key is found nowhere."""
+"""The key of a run is found nowhere but in its folder, and later in its archive, sealed, where it has one."""
 
 import base64
 import json
-import os
-import random
-import shutil
 import sqlite3
 import sys
 import zlib
 from pathlib import Path
 
-import pytest
-from checkout import dvc, run
-from runs import ADAPTER, kill_at, prepared, run_folder, undisturbed
+from checkout import dvc, edit_params, run
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from runs import prepared, run_folder
 
-from stages.training.intents import read_begun
-
-
-def killed_and_resumed(checkout: Path, moments: list[tuple[int, float]]) -> tuple[bytes, dict, bytes, str]:
-    for moment, delay in moments:
-        kill_at(checkout, moment, delay)
-    key_folder = run_folder(checkout)
-    assert key_folder is not None
-    key = (key_folder / "run.key").read_bytes()
-    dvc(checkout, "repro", "finetune")
-    trace = json.loads((checkout / "data/finetune/trace.json").read_text())
-    return (checkout / ADAPTER).read_bytes(), trace, key, key_folder.name
-
-
-def compare(encoded: Path, tmp_path: Path, moments: list[tuple[int, float]], steps: int) -> dict:
-    checkout = prepared(encoded, steps=steps)
-    twin = Path(shutil.copytree(checkout, tmp_path / "twin", symlinks=True))
-    adapter, trace, key, folder = killed_and_resumed(checkout, moments)
-    assert [step["step"] for step in trace["steps"]] == list(range(steps)), "no step is missing or twice"
-    assert adapter == undisturbed(twin, key, folder)
-    return trace
-
-
-def test_killed_at_three_moments_and_resumed_gives_the_same_bits(encoded_checkout, tmp_path):
-    trace = compare(encoded_checkout, tmp_path, [(1, 0.0), (5, 0.01), (8, 0.05)], steps=12)
-    assert not any("attempts" in step for step in trace["steps"]), "why a step began again may be private"
-    folder = run_folder(encoded_checkout)
-    assert folder is not None
-    assert max(step.attempts for step in read_begun(folder / "intents.jsonl")) > 1, "some step ran again"
-
-
-def test_another_key_gives_other_bits(encoded_checkout, tmp_path):
-    """Negative control: the comparison above is not between runs that are equal anyway."""
-    checkout = prepared(encoded_checkout, steps=6)
-    twin = Path(shutil.copytree(checkout, tmp_path / "twin", symlinks=True))
-    dvc(checkout, "repro", "finetune")
-    folder = run_folder(checkout)
-    assert folder is not None
-    assert undisturbed(twin, bytes(32), folder.name) != (checkout / ADAPTER).read_bytes()
-
-
-@pytest.mark.slow
-def test_killed_at_twenty_random_moments_and_resumed_gives_the_same_bits(encoded_checkout, tmp_path):
-    dice = random.Random(os.urandom(8))
-    moments = sorted((dice.randrange(-1, 38), dice.random() * 0.1) for _ in range(20))
-    print("moments", moments)
-    compare(encoded_checkout, tmp_path, moments, steps=40)
+from stages.privacy.sealing import unseal
 
 
 def spellings(key: bytes) -> dict[str, bytes]:
@@ -106,6 +58,15 @@ def found_in(root: Path, key: bytes) -> list[str]:
     ]
 
 
+def archived(checkout: Path) -> X25519PrivateKey:
+    """Choose an archive for the run keys of a checkout, and return its private key."""
+    owner = X25519PrivateKey.generate()
+    pem = owner.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (checkout / "archive.pem").write_bytes(pem)
+    edit_params(checkout, {"archive_to: null": "archive_to: archive.pem"})
+    return owner
+
+
 def test_the_run_key_is_found_nowhere_and_a_planted_one_is(encoded_checkout):
     checkout = prepared(encoded_checkout, steps=6)
     log = run(checkout, sys.executable, "-m", "dvc", "repro", "finetune", "--verbose")
@@ -113,6 +74,7 @@ def test_the_run_key_is_found_nowhere_and_a_planted_one_is(encoded_checkout):
     folder = run_folder(checkout)
     assert folder is not None
     key = (folder / "run.key").read_bytes()
+    owner = archived(checkout)
     dvc(checkout, "repro")
     run(checkout, "git", "add", "--all")
     run(
@@ -128,6 +90,11 @@ def test_the_run_key_is_found_nowhere_and_a_planted_one_is(encoded_checkout):
         "evidence",
     )
     assert not folder.exists(), "destroyed once the output was recorded"
+    assert not list((checkout / "scratch").rglob("run.key")), "no run began anew for another archive"
+    release = json.loads((checkout / "data/finetune/trace.json").read_text())["release"]
+    sealed = checkout / f"scratch/finetune/retired/{release}/run.key.sealed"
+    assert unseal(sealed.read_bytes(), owner, release).secret == key
+    assert not [name for name, text in spellings(key).items() if text in sealed.read_bytes()]
     assert found_in(checkout, key) == []
     for name, text in spellings(key).items():
         (checkout / "planted").write_bytes(b"before" + text + b"after")
