@@ -16,7 +16,7 @@ from stages.core.contract import Stage
 from stages.core.launch import launch
 from stages.core.ranks import LOST, RankLost, is_launched
 from stages.core.speed import Speed
-from stages.core.stopping import Terminated, stop_on_sigterm
+from stages.core.stopping import Terminated, ignore_stops, stop_on_sigterm
 
 PR_SET_PDEATHSIG = 1
 INTERRUPTED = 130
@@ -59,6 +59,7 @@ def _noted(sentence: str, error: BaseException) -> str:
 
 
 def _leave(sentence: str, code: int) -> NoReturn:
+    ignore_stops()
     print(sentence, file=sys.stderr, flush=True)
     sys.exit(code)
 
@@ -71,8 +72,7 @@ def quiet_accountants() -> None:
 def refuse(name: str, reason: object) -> NoReturn:
     """Print one sentence, on one line, and exit with code 2."""
     text = reason.args[0] if isinstance(reason, KeyError) and reason.args else reason
-    print(f"{name}: {' '.join(str(text).split())}", file=sys.stderr, flush=True)
-    sys.exit(2)
+    _leave(f"{name}: {' '.join(str(text).split())}", 2)
 
 
 def end_with_parent() -> None:

@@ -71,14 +71,15 @@ def _start(
 def _first_failure(started: list[subprocess.Popen[bytes]]) -> int | None:
     """Wait until all have ended well (None) or one has not (its rank).
 
-    A process that lost another may be seen to end before the one it lost: the cause is waited for.
+    A process that lost another may be seen to end before the one it lost, and a follower before the leader
+    that fails for the same reason: both are waited for.
     """
     give_up = float("inf")
     while True:
         codes = [process.poll() for process in started]
         failed = [rank for rank, code in enumerate(codes) if code]
         causes = [rank for rank in failed if codes[rank] != LOST]
-        if causes or (failed and time.monotonic() > give_up):
+        if (causes and codes[0] is not None) or (failed and time.monotonic() > give_up):
             return (causes or failed)[0]
         if all(code == 0 for code in codes):
             return None

@@ -16,10 +16,17 @@ def stop_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, _terminate)
 
 
+def ignore_stops() -> None:
+    """Ignore further signals: this process is on its way out already."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def not_stopped() -> Iterator[None]:
     """Let no second signal interrupt the block; kill -9 can, and must leave whole files behind."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    ignore_stops()
     try:
         yield
     finally:

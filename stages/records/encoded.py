@@ -137,7 +137,8 @@ def read_encoded(path: Path) -> EncodedSet:
     try:
         shards = sorted(path.glob("features-*.safetensors"))
         features = [_load(shard)[0]["features"] for shard in shards]
-        flat, about = _load(path / "rows.safetensors")
+        flat, said = _load(path / "rows.safetensors")
+        about = json.loads(said["about"])
     except (SafetensorError, OSError, KeyError) as error:
         raise ValueError(f"{path} is not an encoded record set ({error}): run `dvc repro encode`") from None
     cut = {name: _cut(flat[name], flat["length"]) for name in ("input_ids", "labels", "position_ids")}
