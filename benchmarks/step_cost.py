@@ -1,15 +1,13 @@
-"""What a private step costs beside a plain one: time and bytes, all arms interleaved in one run.
+"""What a private step costs beside a plain one: time and bytes, in one run.
 
+Each timed step comes right after a non-private one, arm after arm, so that the machine's moods meet both.
 ``python -m benchmarks.step_cost --json FILE``. A LLaVA-shaped model of about 25 M weights reads cached visual
 features, as stage finetune does: 144 or 576 visual tokens and 64 of text, and pruned to 64 visual tokens.
 Every ratio is to the non-private LoRA step (attention layers) on all tokens of the same batch.
 """
 
 import argparse
-import datetime
 import gc
-import os
-import platform
 import resource
 import statistics
 import sys
@@ -25,6 +23,7 @@ from opacus.grad_sample import GradSampleModule
 from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import GradSampleModuleFastGradientClipping
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
+from benchmarks.machine import about
 from stages.core.files import write_json
 from stages.core.speed import Speed
 from stages.privacy.clipping import Clipping
@@ -61,6 +60,7 @@ class Arm:
     """On 64 visual tokens instead of all."""
     trainable: str = "lora"
     targets: tuple[str, ...] = ATTENTION
+    rank: int = 16
     rows_per_unit: int = 1
     recompute: bool = False
     wrap: Callable[[Any], Any] = lambda model: model
@@ -146,39 +146,38 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--tokens", type=int, nargs="+", default=[144, 576])
     options.add_argument("--batch", type=int, nargs="+", default=[8])
+    options.add_argument(
+        "--arms", nargs="+", default=[""], help="only arms whose names begin with one of these"
+    )
     options.add_argument("--json", type=Path, required=True)
     given = options.parse_args()
-    rows = [row for tokens in given.tokens for batch in given.batch for row in measure(tokens, batch)]
-    about = {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, "
-        f"{torch.get_num_threads()} threads",
+    arms = [ARMS[0], *(arm for arm in ARMS[1:] if arm.name.startswith(tuple(given.arms)))]
+    rows = [row for tokens in given.tokens for batch in given.batch for row in measure(arms, tokens, batch)]
+    beside = {
+        "about": about(),
         "pairs": PAIRS,
         "process_peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
     }
     write_json(given.json, rows)
-    write_json(given.json.with_suffix(".about.json"), about)
-    print(f"{about['date']}, {about['machine']}; medians and quartiles of {PAIRS} interleaved pairs\n")
+    write_json(given.json.with_suffix(".about.json"), beside)
+    print(f"{beside['about']}; medians and quartiles of {PAIRS} pairs, arms interleaved\n")
     print(render(rows))
 
 
-def measure(tokens: int, batch: int) -> list[dict[str, Any]]:
+def measure(arms: list[Arm], tokens: int, batch: int) -> list[dict[str, Any]]:
     """Return one row an arm for a batch of ``batch`` rows with ``tokens`` visual tokens."""
-    learners = [learner_of(arm, tokens, batch) for arm in ARMS]
-    units = [units_of(arm, batch) for arm in ARMS]
-    peaks = [peak_bytes(arm, learner, rows) for arm, learner, rows in zip(ARMS, learners, units, strict=True)]
-    times: list[list[float]] = [[] for _ in ARMS]
-    for pair in range(PAIRS + 1):
-        for index, arm in enumerate(ARMS):
-            gc.collect()
-            start = time.perf_counter()
-            arm.step(learners[index], units[index])
-            if pair:  # the first is a warm-up
-                times[index].append(time.perf_counter() - start)
+    learners = [learner_of(arm, tokens, batch) for arm in arms]
+    units = [units_of(arm, batch) for arm in arms]
+    peaks = [peak_bytes(arm, learner, rows) for arm, learner, rows in zip(arms, learners, units, strict=True)]
+    pairs: list[list[tuple[float, float]]] = [[] for _ in arms]
+    for pair in range(1, PAIRS + 1):
+        for index, arm in enumerate(arms):
+            plain_seconds = _seconds(arms[0], learners[0], units[0])
+            pairs[index].append((_seconds(arm, learners[index], units[index]), plain_seconds))
         print(f"{tokens} visual tokens, batch {batch}: {pair} of {PAIRS} pairs", file=sys.stderr, flush=True)
     found = []
-    for arm, seconds, peak in zip(ARMS, times, peaks, strict=True):
-        q1, median, q3 = statistics.quantiles([a / b for a, b in zip(seconds, times[0], strict=True)], n=4)
+    for arm, timed, peak in zip(arms, pairs, peaks, strict=True):
+        q1, median, q3 = statistics.quantiles([own / plain for own, plain in timed], n=4)
         found.append(
             {
                 "arm": arm.name,
@@ -186,12 +185,19 @@ def measure(tokens: int, batch: int) -> list[dict[str, Any]]:
                 "of_tokens": tokens,
                 "batch": batch,
                 "time_ratio": {"median": median, "q1": q1, "q3": q3},
-                "seconds": statistics.median(seconds),
+                "seconds": statistics.median(own for own, _ in timed),
                 "bytes_above_weights": peak,
                 "bytes_ratio": peak / peaks[0],
             }
         )
     return found
+
+
+def _seconds(arm: Arm, learner: Learner, units: Units) -> float:
+    gc.collect()
+    start = time.perf_counter()
+    arm.step(learner, units)
+    return time.perf_counter() - start
 
 
 def learner_of(arm: Arm, tokens: int, batch: int) -> Learner:
@@ -214,7 +220,7 @@ def learner_of(arm: Arm, tokens: int, batch: int) -> Learner:
         )
     )
     model.requires_grad_(False).eval()
-    section = Trainable(kind=arm.trainable, rank=16, alpha=16.0, targets=arm.targets)  # type: ignore[arg-type]
+    section = Trainable(kind=arm.trainable, rank=arm.rank, alpha=16.0, targets=arm.targets)  # type: ignore[arg-type]
     adapted: Any = attach(model, section, llava.LANGUAGE_MODEL, seed=0)
     if arm.recompute:
         recompute_activations(adapted)

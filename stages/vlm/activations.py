@@ -1,20 +1,31 @@
 """Trade time for memory: forget a layer's activations and recompute them in the backward pass."""
 
+import re
 from typing import Any
 
 from peft import PeftModel
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+_LANGUAGE_MODEL = re.compile(r"\b(language_model|text_model)\b")
+
 
 def recompute_activations(model: nn.Module) -> None:
-    """Make every transformer layer of ``model`` keep its input alone (Chen et al. 2016).
+    """Make every transformer layer of ``model`` but the last keep its input alone (Chen et al. 2016).
+
+    The language model's last layer keeps its activations: its backward pass comes first, when they would be
+    recomputed at once, so forgetting them costs time and saves nothing.
 
     Guarantee: losses and per-unit gradients are those of the model without it. All else stays in evaluation
     mode, so nothing drops at random: transformers asks only the layer itself whether it is training.
     """
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     base.activation_checkpointing_enable()
-    for module in base.modules():
-        if isinstance(module, GradientCheckpointingLayer):
-            module.training = True
+    layers = {
+        name: module
+        for name, module in base.named_modules()
+        if isinstance(module, GradientCheckpointingLayer)
+    }
+    last = [name for name in layers if _LANGUAGE_MODEL.search(name)][-1:]
+    for name, layer in layers.items():
+        layer.training = name not in last

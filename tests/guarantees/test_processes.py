@@ -65,16 +65,27 @@ def files(folder: Path) -> dict[str, str]:
     return {path.name: sha256(path) for path in sorted(folder.iterdir())}
 
 
-def test_encode_writes_the_same_bytes_in_two_processes_as_in_one(encoded_checkout):
+@pytest.mark.parametrize("processes", ["2", pytest.param("3", marks=pytest.mark.slow)])
+def test_encode_writes_the_same_bytes_in_several_processes_as_in_one(encoded_checkout, processes):
     checkout = encoded_checkout
     alone = {split: files(checkout / "data/encoded" / split) for split in ("train", "heldout")}
     for split in alone:
         assert "features-00000.safetensors" in alone[split]
         run(checkout, "rm", "-rf", f"data/encoded/{split}")
-    done = stage(checkout, "encode", **TWO)
+    done = stage(checkout, "encode", DUALPRIV_SPEED_PROCESSES=processes)
     assert done.returncode == 0, done.stderr
     for split, digests in alone.items():
         assert files(checkout / "data/encoded" / split) == digests
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_stage_as_well(encoded_checkout):
+    checkout = prepared(encoded_checkout, steps=6)
+    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "3", "-m", "stages.finetune")
+    done = run(checkout, sys.executable, "-m", *torchrun, check=False)
+    assert done.returncode == 0, done.stderr
+    trace = json.loads((checkout / "data/finetune/trace.json").read_text())
+    assert [step["step"] for step in trace["steps"]] == list(range(6))
 
 
 @pytest.mark.slow

@@ -1,0 +1,122 @@
+"""How fast noise is drawn, and what it costs a step when it is drawn ahead.
+
+``python -m benchmarks.noise_throughput --json FILE``. A step of stage finetune (8 rows of 208 tokens, the
+model of benchmarks/step_cost.py) at several numbers of trainable weights, right after each other: without
+noise, with noise drawn ahead in a thread (the next step's, while the timed one computes), and with noise
+drawn when it is needed.
+"""
+
+import argparse
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import about
+from benchmarks.step_cost import ARMS, CLIP, learner_of, units_of
+from stages.core.files import write_json
+from stages.privacy.clipping import Clipping
+from stages.privacy.noise import add_noise
+from stages.privacy.prepared_noise import PreparedNoise
+from stages.privacy.stream import RunKey, Streams
+from stages.training.estimators import clipped_gradient_sum
+
+DRAWS = (10**5, 10**6, 10**7)
+RANKS = (16, 88, 349)
+"""LoRA ranks on the attention layers: 0.46, 2.5 and 10.0 million trainable weights."""
+TOKENS, BATCH, PAIRS = 144, 8, 7
+
+
+def main() -> None:
+    """Measure, print, write."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--json", type=Path, required=True)
+    given = options.parse_args()
+    result = {
+        "about": about(),
+        "draws": [drawn(count) for count in DRAWS],
+        "steps": [steps(r) for r in RANKS],
+    }
+    write_json(given.json, result)
+    print(render(result))
+
+
+def drawn(count: int) -> dict[str, Any]:
+    """Return how long ``count`` Gaussians take, in one thread."""
+    streams = Streams(RunKey.fresh(), "benchmark", "finetune")
+    seconds = []
+    for step in range(PAIRS):
+        start = time.perf_counter()
+        streams.at("noise", step).gaussian(count)
+        seconds.append(time.perf_counter() - start)
+    median = statistics.median(seconds)
+    return {"count": count, "seconds": median, "millions_a_second": count / median / 1e6}
+
+
+def steps(rank: int) -> dict[str, Any]:
+    """Return step times with noise ahead and within, as ratios to the same step without noise."""
+    learner = learner_of(replace(ARMS[1], rank=rank), TOKENS, BATCH)
+    units = units_of(ARMS[1], BATCH)
+    sizes = {name: weight.numel() for name, weight in learner.trainable.parameters().items()}
+
+    def without() -> None:
+        clipped_gradient_sum(learner, units, Clipping(CLIP))
+
+    def noisy(prepared: PreparedNoise, step: int) -> None:
+        add_noise(clipped_gradient_sum(learner, units, Clipping(CLIP)), 1.0, prepared.at(step))
+
+    ahead, within, plain = [], [], []
+    streams = Streams(RunKey.fresh(), "benchmark", "finetune")
+    with PreparedNoise(streams, sizes, 2 * PAIRS + 3) as running:
+        noisy(running, 0)
+        for pair in range(1, PAIRS + 1):
+            noisy(running, 2 * pair - 1)  # begins to draw what the timed step uses, and goes on beside it
+            ahead.append(_seconds(noisy, running, 2 * pair))
+            running.wait()
+            plain.append(_seconds(without))
+            with PreparedNoise(streams, sizes, 1) as fresh:
+                within.append(_seconds(noisy, fresh, 0))
+    return {
+        "trainable_weights": sum(sizes.values()),
+        "ahead": _quartiles([a / b for a, b in zip(ahead, plain, strict=True)]),
+        "within": _quartiles([a / b for a, b in zip(within, plain, strict=True)]),
+        "seconds_without": statistics.median(plain),
+    }
+
+
+def _seconds(act: Callable[..., None], *arguments: Any) -> float:
+    gc.collect()
+    start = time.perf_counter()
+    act(*arguments)
+    return time.perf_counter() - start
+
+
+def _quartiles(values: list[float]) -> dict[str, float]:
+    q1, median, q3 = statistics.quantiles(values, n=4)
+    return {"median": median, "q1": q1, "q3": q3}
+
+
+def render(result: dict[str, Any]) -> str:
+    """Return the result as Markdown."""
+    lines = [f"{result['about']}; medians and quartiles of {PAIRS} pairs", ""]
+    lines += ["| Gaussians | seconds | millions a second |", "|---|---|---|"]
+    for row in result["draws"]:
+        lines.append(f"| {row['count']:,} | {row['seconds']:.3f} | {row['millions_a_second']:.1f} |")
+    lines += ["", "| trainable weights | drawn ahead | drawn within the step |", "|---|---|---|"]
+    for row in result["steps"]:
+        cells = [
+            f"{row[k]['median']:.3f} ({row[k]['q1']:.3f}-{row[k]['q3']:.3f})" for k in ("ahead", "within")
+        ]
+        lines.append(f"| {row['trainable_weights']:,} | {cells[0]} | {cells[1]} |")
+    return "\n".join(lines)
+
+
+def _cell(ratio: dict[str, float]) -> str:
+    return f"{ratio['median']:.3f} ({ratio['q1']:.3f}-{ratio['q3']:.3f})"
+
+
+if __name__ == "__main__":
+    main()
