@@ -7,6 +7,7 @@ from typing import ClassVar
 from stages.core.contract import Stage, reads, writes
 from stages.core.entry import main
 from stages.core.files import read_json
+from stages.core.fingerprint import ResolvedInputs
 from stages.core.progress import progress
 from stages.core.ranks import Ranks, joined
 from stages.core.speed import Speed, use
@@ -40,6 +41,7 @@ class Encode(Stage):
         speed = use(Speed.load())
         rule = Rule(select=self.tokens.select, **read_json(self.calibration)["chosen"])
         with joined(speed.device) as ranks:
+            ranks.require_same(ResolvedInputs.of(self).fingerprint(), "inputs")
             loaded = load(self.backbone, device=speed.device, precision=self.model.precision)
             self._encode(loaded, rule, self.train, self.encoded_train, ranks)
             self._encode(loaded, rule, self.heldout, self.encoded_heldout, ranks)

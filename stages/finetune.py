@@ -20,21 +20,14 @@ from stages.privacy.plan import Plan, read_plan
 from stages.privacy.stream import Streams
 from stages.records.encoded import read_encoded
 from stages.trainable.lora import Trainable, save_adapter
+from stages.training.abandoned import abandoned_runs, retired_releases
 from stages.training.budget import require_affordable
 from stages.training.intents import Intents
 from stages.training.key_archive import RunKeyArchive
 from stages.training.loop import Choices, follow, train
 from stages.training.optimizer import Optim
 from stages.training.preparation import learner_for
-from stages.training.run_folder import (
-    RunFolder,
-    abandoned_runs,
-    alone_on,
-    is_begun,
-    open_run,
-    retired_releases,
-    run_folder,
-)
+from stages.training.run_folder import RunFolder, alone_on, is_begun, open_run, run_folder
 from stages.training.trace import trace_json
 from stages.training.unfinished import require_no_unfinished
 from stages.training.update_pruning import Update
@@ -73,6 +66,7 @@ class Finetune(Stage):
         with joined(speed.device) as ranks:
             inputs = ResolvedInputs.of(self)
             ranks.require_same(inputs.fingerprint(), "inputs")
+            ranks.require_same(speed.collective(), "speed settings")
             if ranks.leads:
                 with nullcontext() if plan.population.public else alone_on(self.name(), plan.population.name):
                     self._lead(plan, inputs, speed, ranks)
@@ -86,7 +80,7 @@ class Finetune(Stage):
             earlier = retired_releases(self.name(), plan.population.name)
             require_new_release(self.name(), self.adapter, plan.population, earlier=earlier)
             require_no_unfinished(self.name(), plan, inputs)
-        require_affordable(plan, abandoned_runs(self.name(), identity, plan))
+        require_affordable(plan, abandoned_runs(self.name(), identity, plan, recorded))
         with open_run(self.name(), identity, recorded) as folder:
             folder.note_inputs(inputs.values)
             self._train(plan, inputs, folder, speed, ranks)
@@ -127,7 +121,7 @@ class Finetune(Stage):
     def _follow(self, plan: Plan, identity: str, speed: Speed, ranks: Ranks) -> None:
         learner = learner_for(self, plan, read_encoded(self.encoded), speed, ranks, None)
         first_step = ranks.gathered(0)[0]  # from the leader, who has made the run's folder by then
-        streams = Streams(run_folder(self.name(), identity).run_key(), identity, self.name())
+        streams = Streams(run_folder(self.name(), identity).known_key(), identity, self.name())
         follow(plan, learner, streams, first_step)
 
 

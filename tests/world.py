@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from models import PRUNED, load_float64, rows, speed
-from stages.core.ranks import Ranks, joined
+from stages.core.ranks import ALONE, Ranks, joined
 from stages.privacy.accounting import Target
 from stages.privacy.clipping import Clipping
 from stages.privacy.plan import Plan, plan_for
@@ -119,10 +119,10 @@ class EveryoneTakesAll(Ranks):
 
 @dataclass(frozen=True)
 class EveryoneAddsNoise(Ranks):
-    """Broken on purpose: every process adds a step's noise to its part of the sum."""
+    """Broken on purpose: every process adds the step's noise to its part of the sum, the leader once more."""
 
     def total(self, value: torch.Tensor) -> torch.Tensor:
-        return super().total(value + torch.from_numpy(STREAMS.at("noise", 5).gaussian(value.numel())))
+        return super().total(value + torch.tensor(noise(learner_of(ALONE))))
 
 
 def faulty(ranks: Ranks) -> dict[str, Any]:

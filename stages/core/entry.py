@@ -16,7 +16,7 @@ from stages.core.contract import Stage
 from stages.core.launch import launch
 from stages.core.ranks import LOST, RankLost, is_launched
 from stages.core.speed import Speed
-from stages.core.stopping import Terminated, ignore_stops, stop_on_sigterm
+from stages.core.stopping import Terminated, ignore_stops, stop_once
 
 PR_SET_PDEATHSIG = 1
 INTERRUPTED = 130
@@ -26,7 +26,7 @@ TERMINATED = 143
 def main(stage: type[Stage]) -> None:
     """Load ``stage`` from ``params.yaml`` and run it, in several processes if so asked; exits the process."""
     name = _module_name()
-    stop_on_sigterm()
+    stop_once()
     end_with_parent()
     quiet_accountants()
     try:

@@ -40,6 +40,12 @@ class Speed:
     checkpoint_every: int
     """Steps between checkpoints."""
 
+    def collective(self) -> str:
+        """Return, in words, what processes of one stage must have alike not to wait for each other."""
+        limit = "a" if self.memory_limit is not None else "no"
+        base = "sharded" if self.shard_base else "whole"
+        return f"{base} base, {limit} memory limit, device {self.device.partition(':')[0]}"
+
     @classmethod
     def load(cls, params: Path = PARAMS) -> "Speed":
         """Read section ``speed`` and the environment."""

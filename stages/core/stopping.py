@@ -11,9 +11,14 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM has come; handled like Ctrl-C."""
 
 
-def stop_on_sigterm() -> None:
-    """Raise ``Terminated`` in the main thread when SIGTERM comes."""
-    signal.signal(signal.SIGTERM, _terminate)
+def stop_once() -> None:
+    """Raise ``Terminated`` on SIGTERM and KeyboardInterrupt on Ctrl-C, whichever comes first; ignore others.
+
+    Edge cases: a shell's background job, which ignores Ctrl-C, goes on ignoring it.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _stop)
 
 
 def ignore_stops() -> None:
@@ -24,7 +29,7 @@ def ignore_stops() -> None:
 
 @contextmanager
 def not_stopped() -> Iterator[None]:
-    """Let no second signal interrupt the block; kill -9 can, and must leave whole files behind."""
+    """Let no signal interrupt the block; kill -9 can, and must leave whole files behind."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     ignore_stops()
     try:
@@ -34,5 +39,6 @@ def not_stopped() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    ignore_stops()
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt

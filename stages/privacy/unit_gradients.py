@@ -54,7 +54,7 @@ class UnitGradients:
             losses_R = losses()
             rows = segments.axes["row"].entries
             if losses_R.shape != (rows,):
-                raise ValueError(f"{rows} rows gave losses of shape {tuple(losses_R.shape)}, not one a row")
+                raise ValueError("the model's losses are not one a row")
             if losses_R.requires_grad:  # not so where only image parts learn and no row has an image
                 (losses_R * segments.row_weights(losses_R)).sum().backward()  # type: ignore[no-untyped-call]
         found._require_whole()
@@ -119,8 +119,8 @@ class UnitGradients:
         axis = self.segments.axis(self.trainable.axes[name], name)
         if given.dim() < 2 or given.shape[0] != axis.entries:
             raise ValueError(
-                f"{name} saw a tensor of shape {tuple(given.shape)}, the batch has {axis.entries} entries "
-                f"on axis '{self.trainable.axes[name]}': its first dimension is something else"
+                f"{name} saw a tensor that has not one entry for each '{self.trainable.axes[name]}' of the "
+                "batch: its first dimension is something else"
             )
         keep = partial(self._keep, name, layer, axis)
         output: Tensor = _Watched.apply(given, layer.weight, layer.bias, keep)  # type: ignore[no-untyped-call]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from stages.privacy.accounting import epsilon_of
 from stages.privacy.plan import Plan, read_plan
-from stages.training.run_folder import Abandoned
+from stages.training.abandoned import Abandoned
 
 
 def require_affordable(plan: Plan, abandoned: Sequence[Abandoned]) -> None:

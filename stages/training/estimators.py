@@ -58,6 +58,7 @@ def clipped_gradient_sum(learner: Learner, units: Units, clipping: Clipping) -> 
         found = _unit_gradients(*((learner, batch) if batch else idle_batch(learner)))
         if batch:
             total_P += found.clipped_sum(clipping).sum_P
+        del found  # or what it keeps would be alive beside the next batch
     return ClippedSum(learner.ranks.total(total_P), clipping.clip)
 
 

@@ -14,6 +14,9 @@ from typing import Any
 
 from stages.core.files import sync_directory
 
+ABANDONED = "-abandoned"
+"""What the name of a run's folder gets that its owner has given up."""
+
 
 @dataclass(frozen=True)
 class Begun:
@@ -36,9 +39,9 @@ class Intents:
         found = read_header(path) if path.exists() else None
         if found is None:
             _append(path, header)
-            sync_directory(path.parent)
         elif found != json.loads(json.dumps(header)):
             raise ValueError(f"{path} belongs to another run: {way_out(path.parent)}")
+        sync_directory(path.parent)  # an earlier process may have been killed before it did
         self._begun.update(begun.step for begun in read_begun(path))
 
     def record(self, step: int, mechanism: dict[str, Any]) -> None:
@@ -57,7 +60,11 @@ class Intents:
 
 def way_out(folder: Path) -> str:
     """Say how a run that cannot go on is abandoned without losing its charge."""
-    return f"to abandon that run and keep its charge, rename {folder} to {folder.name}-abandoned"
+    name, number = f"{folder.name}{ABANDONED}", 1
+    while folder.with_name(name).exists():
+        number += 1
+        name = f"{folder.name}{ABANDONED}-{number}"
+    return f"to abandon that run and keep its charge, rename {folder} to {name}"
 
 
 def read_header(path: Path) -> dict[str, Any] | None:

@@ -62,6 +62,7 @@ def train(
     if not 0 <= state.step <= steps:
         raise ValueError(f"{folder.checkpoint} is at step {state.step} of {steps}: {way_out(folder.path)}")
     learner.ranks.gathered(state.step)  # tells the others where to begin
+    learner.ranks.require_same(streams.release_id(), "run keys")
     with (
         progress(streams.stage, steps) as advance,
         PreparedNoise(streams, sizes, steps) as noise,
@@ -99,6 +100,7 @@ def follow(plan: Plan, learner: Learner, streams: Streams, first_step: int) -> N
 
     A step begins when the leader's weights arrive, which is after its intent is on disk.
     """
+    learner.ranks.require_same(streams.release_id(), "run keys")
     mechanism = Mechanism.of(plan)
     rows_by_unit = learner.encoded.rows_by_unit()
     for step in range(first_step, plan.sampling.steps):

@@ -1,5 +1,6 @@
 """Size micro-batches to a memory limit by running the model on random rows and counting what is alive."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from stages.training.micro_batches import Bounds, MemoryUse
 from stages.training.synthetic_rows import Shape, synthetic_learner
 
 GIB = 2**30
+_WAY_OUT = "raise it, set speed.recompute_activations to true, or lower estimator.rows_per_unit"
 _SHORTEST = Shape(words=2, learned=1, images=0)
 _FEW, _MORE = 1, 3
 
@@ -34,29 +36,39 @@ def within_memory(learner: Learner, plan: Plan) -> Learner:
     longest = max(len(row.input_ids) for row in learner.encoded.rows)
     needed = memory.bytes(rows, longest)
     if needed > limit * GIB:
+        if not plan.population.public:  # lengths and counts of private rows are theirs
+            raise ValueError(f"one unit does not fit speed.memory_limit, {limit:g} GiB: {_WAY_OUT}")
         raise ValueError(
             f"speed.memory_limit is {limit:g} GiB, but one unit of {rows} rows can need "
-            f"{needed / GIB:.3g} GiB above the weights: raise it, set speed.recompute_activations to true, "
-            "or lower estimator.rows_per_unit"
+            f"{needed / GIB:.3g} GiB above the weights: {_WAY_OUT}"
         )
     bounds = Bounds(learner.speed.micro_batch, learner.speed.micro_batch_tokens, memory, limit * GIB)
     return replace(learner, bounds=bounds)
 
 
 def memory_use(learner: Learner, plan: Plan) -> MemoryUse:
-    """Measure bytes per row and per padded token, at the lengths of the shortest and the longest row.
+    """Measure bytes per row and per padded token: a line above what rows of any length need.
 
-    Bytes grow with the length no slower than linearly, so between the two the line through them is a bound.
-    Every measured batch holds one very short row, for padding costs an attention mask that rows of one length
-    do without.
+    Bytes grow with the length no slower than linearly, but fall where a layer turns from ghost norms to
+    instantiated gradients (2 T^2 = p d). So the shortest and the longest row are measured, and those just
+    before every such turn, and the line lies on or above all of them; units of several rows turn earlier and
+    need less. Every measured batch holds one very short row, for padding costs an attention mask that rows of
+    one length do without.
     """
     short, long = _shapes(learner.encoded)
-    fixed, per_long = _fixed_and_per_row(learner, plan, long)
-    per_short = _fixed_and_per_row(learner, plan, short)[1]
-    lengths = [_length(learner.encoded, shape) for shape in (short, long)]
-    per_token = (per_long - per_short) / (lengths[1] - lengths[0]) if lengths[1] > lengths[0] else 0.0
-    per_token = max(per_token, 0.0)
-    return MemoryUse(fixed=fixed, per_row=per_long - per_token * lengths[1], per_token=per_token)
+    ends = [_length(learner.encoded, shape) for shape in (short, long)]
+    turns = {math.isqrt(weight.numel() // 2) for weight in learner.trainable.parameters().values()}
+    shapes = [short, long]
+    shapes += [_of_length(learner.encoded, turn, long) for turn in sorted(turns) if ends[0] < turn < ends[1]]
+    measured = [_fixed_and_per_row(learner, plan, shape) for shape in shapes]
+    lengths = [_length(learner.encoded, shape) for shape in shapes]
+    slope = (measured[1][1] - measured[0][1]) / (ends[1] - ends[0]) if ends[1] > ends[0] else 0.0
+    per_token = max(slope, 0.0)
+    return MemoryUse(
+        fixed=max(fixed for fixed, _ in measured),
+        per_row=max(row - per_token * length for (_, row), length in zip(measured, lengths, strict=True)),
+        per_token=per_token,
+    )
 
 
 def _fixed_and_per_row(learner: Learner, plan: Plan, shape: Shape) -> tuple[float, float]:
@@ -75,6 +87,14 @@ def _shapes(encoded: EncodedSet) -> tuple[Shape, Shape]:
         Shape(max(min(words), max(learned)), max(learned), min(images)),
         Shape(max(words), max(learned), max(images)),
     )
+
+
+def _of_length(encoded: EncodedSet, length: int, largest: Shape) -> Shape:
+    """Return a shape of ``length`` tokens with as many images as fit."""
+    slots = encoded.features_ISD.shape[1]
+    least = max(_SHORTEST.words, largest.learned)
+    images = min(largest.images, max(0, length - least) // slots if slots else 0)
+    return Shape(max(least, length - slots * images), largest.learned, images)
 
 
 def _length(encoded: EncodedSet, shape: Shape) -> int:

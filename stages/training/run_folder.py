@@ -18,7 +18,6 @@ from typing import Any
 from stages.core.canonical import canonical_json
 from stages.core.files import PARTIAL, read_json, sync_directory, write_bytes, write_json
 from stages.core.scratch import scratch_folder
-from stages.privacy.plan import Plan
 from stages.privacy.stream import KEY_BYTES, RunKey
 from stages.training.intents import read_begun, read_header, way_out
 from stages.training.key_archive import RunKeyArchive
@@ -64,13 +63,21 @@ class RunFolder:
             write_bytes(self.inputs, canonical_json(values), mode=0o600)
 
     def run_key(self) -> RunKey:
-        """Return this run's key, fresh from the operating system the first time."""
+        """Return this run's key, fresh from the operating system the first time; only the leader asks."""
         if not self.key.exists():
-            if self.checkpoint.exists():
-                raise ValueError(
-                    f"{self.key} is gone but {self.checkpoint.name} is there: {way_out(self.path)}"
-                )
+            begun = self.intents.exists() and read_header(self.intents) is not None
+            if begun or self.checkpoint.exists():
+                raise ValueError(f"{self.key} is gone but its run has begun: {way_out(self.path)}")
             write_bytes(self.key, RunKey.fresh().secret, mode=0o600)
+        return self.known_key()
+
+    def known_key(self) -> RunKey:
+        """Return the key that the process that leads has made; a ValueError where it is not to be seen."""
+        if not self.key.exists():
+            raise ValueError(
+                f"{self.key} is not here: processes of one run need one scratch folder that all of them see; "
+                "set DUALPRIV_SCRATCH to one on a shared file system"
+            )
         secret = self.key.read_bytes()
         if len(secret) != KEY_BYTES:
             raise ValueError(f"{self.key} is not a run key of {KEY_BYTES} bytes: {way_out(self.path)}")
@@ -173,52 +180,6 @@ def retire_run(stage: str, name: str, release: str, steps: int) -> bool:
         return False
 
 
-@dataclass(frozen=True)
-class Abandoned:
-    """Another run whose steps no statement covers: its intents count as spent."""
-
-    name: str
-    release: str
-    plan: dict[str, Any]
-    steps: int
-
-
-def abandoned_runs(stage: str, fingerprint: str, plan: Plan) -> list[Abandoned]:
-    """Return the runs of ``stage`` on the population of ``plan`` that no statement covers yet, but this one.
-
-    A run that a living process holds is not among them. One whose intents are damaged, or that counts by
-    another unit or relation, is a ValueError: its charge cannot be added up.
-    """
-    found = []
-    for path in sorted(scratch_folder(stage).iterdir()):
-        folder = RunFolder(path)
-        if path.name in (fingerprint, RETIRED) or not folder.intents.exists():
-            continue
-        if not _is_free(stage, path.name):
-            continue
-        header, begun = read_header(folder.intents), read_begun(folder.intents)
-        if header is None or not begun or header["plan"]["population"]["name"] != plan.population.name:
-            continue
-        counted = (header["plan"]["population"]["unit"], header["plan"]["relation"])
-        if counted != (plan.population.unit, plan.relation):
-            raise ValueError(
-                f"{path} is a run on population '{plan.population.name}' that counts per {counted[0]} under "
-                f"{counted[1]}: give the population that unit and relation again"
-            )
-        found.append(Abandoned(path.name, str(header["release"]), header["plan"], len(begun)))
-    return found
-
-
-def retired_releases(stage: str, population: str) -> list[str]:
-    """Return the releases on ``population`` whose intents were put away by ``retire_run``, sorted."""
-    found = []
-    for path in sorted((scratch_folder(stage) / RETIRED).glob("*")):
-        header = read_header(RunFolder(path).intents) if RunFolder(path).intents.exists() else None
-        if header is not None and header["plan"]["population"]["name"] == population:
-            found.append(str(header["release"]))
-    return found
-
-
 def _set_aside(folder: RunFolder) -> None:
     folder.destroy_secrets(RunKeyArchive.load())
     number = 1
@@ -254,7 +215,8 @@ def _lock(stage: str, name: str) -> Iterator[None]:
         yield
 
 
-def _is_free(stage: str, name: str) -> bool:
+def is_free(stage: str, name: str) -> bool:
+    """Tell whether no living process holds a run."""
     try:
         with _lock(stage, name):
             return True

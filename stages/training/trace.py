@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from stages.privacy.plan import Plan
+from stages.training.abandoned import Abandoned
 from stages.training.intents import Begun
-from stages.training.run_folder import Abandoned
 
 VERSION = 1
 

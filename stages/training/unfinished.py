@@ -4,7 +4,9 @@ from stages.core.files import read_json
 from stages.core.fingerprint import ResolvedInputs, changes
 from stages.core.new_release import is_new_release_meant
 from stages.privacy.plan import Plan
-from stages.training.run_folder import abandoned_runs, run_folder
+from stages.training.abandoned import abandoned_runs
+from stages.training.intents import ABANDONED
+from stages.training.run_folder import run_folder
 
 _SHOWN = 5
 
@@ -19,7 +21,8 @@ def require_no_unfinished(stage: str, plan: Plan, inputs: ResolvedInputs) -> Non
         return
     for run in abandoned_runs(stage, inputs.fingerprint(), plan):
         folder = run_folder(stage, run.name)
-        if folder.finished_as() is not None or not folder.inputs.exists():
+        was_abandoned = ABANDONED in run.name
+        if was_abandoned or folder.finished_as() is not None or not folder.inputs.exists():
             continue
         found = changes(read_json(folder.inputs), inputs.values)
         said = "; ".join(found[:_SHOWN]) + (f"; and {len(found) - _SHOWN} more" if found[_SHOWN:] else "")

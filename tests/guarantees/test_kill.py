@@ -88,7 +88,7 @@ def test_killed_at_twenty_random_moments_gives_the_same_bits(encoded_checkout, t
     checkout = prepared(encoded_checkout, steps=24)
     edit_params(checkout, {r"checkpoint_every: \d+": "checkpoint_every: 2"})
     twin = Path(shutil.copytree(checkout, tmp_path / "twin", symlinks=True))
-    kills = 0
+    kills = in_training = 0
     while kills < 20:
         act = dice.choice(("before", "after", "half", "alarm", "alarm"))
         order = {"act": act, "at": dice.randint(1, 20), "delay": dice.uniform(0.001, 0.05)}
@@ -96,4 +96,6 @@ def test_killed_at_twenty_random_moments_gives_the_same_bits(encoded_checkout, t
         print(order, done.returncode, checkout.with_name("calls.log").read_text().splitlines()[-1])
         assert done.returncode in (0, -signal.SIGKILL, -signal.SIGALRM), done.stderr
         kills += done.returncode != 0
+        in_training += done.returncode != 0 and not (checkout / "data/finetune/trace.json").exists()
+    assert in_training >= 5, "the rest fell before the first step, or upon a run that was finished"
     ended_as_the_twin(checkout, twin, steps=24)

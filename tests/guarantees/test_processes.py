@@ -9,10 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from checkout import dvc, run
-from runs import ADAPTER, prepared, run_folder, stage, started, steps_begun
+from checkout import dvc, edit_params, run
+from runs import ADAPTER, prepared, run_folder, stage, start, started, steps_begun
 
 from stages.core.files import sha256
+from stages.training.checkpoint import load_checkpoint
 
 TWO = {"DUALPRIV_SPEED_PROCESSES": "2"}
 
@@ -30,8 +31,10 @@ def children(pid: int) -> list[int]:
 
 @pytest.mark.parametrize("which", [0, pytest.param(1, marks=pytest.mark.slow)], ids=["leader", "follower"])
 def test_killing_one_process_ends_all_and_one_alone_goes_on(encoded_checkout, which):
+    """When a follower is lost the leader saves what it has finished; killed itself, it has its checkpoint."""
     checkout = prepared(encoded_checkout, steps=200)
-    process = started(checkout, 5, "stages.finetune", **TWO)
+    edit_params(checkout, {r"checkpoint_every: \d+": f"checkpoint_every: {(10, 1000)[which]}"})
+    process = started(checkout, 25, "stages.finetune", **TWO)
     both = children(process.pid)
     assert len(both) == 2
     os.kill(both[which], signal.SIGKILL)
@@ -44,13 +47,34 @@ def test_killing_one_process_ends_all_and_one_alone_goes_on(encoded_checkout, wh
     assert "Traceback" not in said
     folder = run_folder(checkout)
     assert folder is not None
-    assert (folder / "checkpoint.safetensors").exists()
     begun = steps_begun(checkout)
+    saved = load_checkpoint(folder / "checkpoint.safetensors", folder.name, "cpu")
+    assert saved is not None and begun - 1 - (10, 0)[which] <= saved.step <= begun
     again = stage(checkout, "finetune")
     assert again.returncode == 0, again.stderr
     trace = json.loads((checkout / "data/finetune/trace.json").read_text())
     assert [step["step"] for step in trace["steps"]] == list(range(200))
-    assert steps_begun(checkout) <= 200 + 4, f"at most what followed the last checkpoint ran twice ({begun})"
+    assert steps_begun(checkout) == 200 + begun - saved.step, "what followed the checkpoint ran twice"
+
+
+def test_processes_that_do_not_see_one_scratch_folder_are_refused(encoded_checkout, tmp_path):
+    checkout = prepared(encoded_checkout, steps=6)
+    ranks = [
+        start(
+            checkout,
+            "stages.finetune",
+            RANK=str(rank),
+            WORLD_SIZE="2",
+            DUALPRIV_RENDEZVOUS=str(tmp_path / "meeting"),
+            DUALPRIV_SCRATCH=str(tmp_path / f"scratch-{rank}"),
+        )
+        for rank in range(2)
+    ]
+    assert ranks[1].wait(timeout=120) == 2, "errors.txt holds what the last one started has said"
+    assert "processes of one run need one scratch folder" in (checkout / "errors.txt").read_text()
+    assert ranks[0].wait(timeout=60) != 0
+    assert not (checkout / "models/adapter").exists()
+    assert list((tmp_path / "scratch-1").rglob("*.key")) == []
 
 
 def test_a_mistake_in_several_processes_is_still_one_sentence_and_exit_code_2(encoded_checkout):

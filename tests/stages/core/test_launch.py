@@ -16,9 +16,9 @@ MODULE = """
 import os, signal, sys, time
 from stages.core.entry import refuse
 from stages.core.ranks import RankLost, joined
-from stages.core.stopping import stop_on_sigterm
+from stages.core.stopping import stop_once
 
-stop_on_sigterm()
+stop_once()
 try:
     with joined("cpu") as ranks:
         print("ready", flush=True)

@@ -1,7 +1,9 @@
 """Micro-batches keep a step below a memory limit, and the sum is the one that any other cut gives."""
 
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,6 +21,7 @@ from stages.training.estimators import clipped_gradient_sum
 from stages.training.learner import Learner
 from stages.training.memory import GIB, memory_use, within_memory
 from stages.training.micro_batches import Bounds
+from stages.training.synthetic_rows import Shape, synthetic_learner
 from stages.vlm.activations import recompute_activations
 from stages.vlm.attribution import first_axis
 from stages.vlm.encoder import encode_set
@@ -49,9 +52,9 @@ def mixed_rows() -> list[Row]:
     return [*rows(6, rows_per_unit=2), *long, *text]
 
 
-def learner_of(path, rule, *, recompute: bool = False, **speeds) -> Learner:
+def learner_of(path, rule, *, recompute: bool = False, rank: int = 2, **speeds) -> Learner:
     loaded = load_float64(path)
-    section = Trainable(kind="lora", rank=2, alpha=4.0, targets=("q_proj", "down_proj"))
+    section = Trainable(kind="lora", rank=rank, alpha=4.0, targets=("q_proj", "down_proj"))
     model = attach(loaded.model, section, loaded.family.LANGUAGE_MODEL, seed=1).double()
     if recompute:
         recompute_activations(model)
@@ -96,6 +99,32 @@ def test_what_is_predicted_is_what_is_used(tiny_llava):
     lengths = [len(row.input_ids) for row in learner.encoded.rows]
     used = peak(replace(learner, bounds=Bounds(1000, 10**9)))
     assert used <= memory.bytes(len(lengths), max(lengths)) < 2.5 * used
+
+
+@pytest.mark.parametrize("rank", [64, 128])
+def test_the_limit_holds_where_a_layer_turns_from_ghost_norms_to_gradients(tiny_llava, rank):
+    """Just before the turn a row needs more than a longer one: a line through the ends alone is too low."""
+    base = learner_of(tiny_llava, PRUNED, rank=rank)
+    numels = {weight.numel() for weight in base.trainable.parameters().values()}
+    turns = sorted(math.isqrt(numel // 2) for numel in numels)
+    words = (6, *turns, max(turns) + 1)
+    learner = synthetic_learner(base, [Shape(count, 3, 0) for count in words for _ in range(8)])
+    memory = memory_use(learner, PLAN)
+    for count in words:
+        chosen = [row for row in range(len(words) * 8) if len(learner.encoded.rows[row].input_ids) == count]
+        units = [np.array([row]) for row in (0, *chosen)]  # the short row brings padding
+        free = replace(learner, bounds=Bounds(1000, 10**9))
+        clipped_gradient_sum(free, units, CLIPPING)
+        with Allocations(learner.model) as allocations:
+            clipped_gradient_sum(free, units, CLIPPING)
+        assert allocations.peak <= memory.bytes(len(units), count), count
+
+
+def test_people_who_are_not_public_are_not_described_by_a_refusal(tiny_llava):
+    learner = learner_of(tiny_llava, ALL, memory_limit=1e-4)
+    private = replace(PLAN, population=replace(PLAN.population, public=False))
+    with pytest.raises(ValueError, match=r"one unit does not fit speed.memory_limit, 0.0001 GiB: raise it"):
+        within_memory(learner, private)
 
 
 def test_a_limit_below_one_unit_is_refused_with_what_would_do(tiny_llava):

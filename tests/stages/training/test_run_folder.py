@@ -5,20 +5,16 @@ import json
 
 import pytest
 
+from stages.core.fingerprint import ResolvedInputs
 from stages.privacy.accounting import Target
 from stages.privacy.plan import Plan, plan_nonprivate
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
+from stages.training.abandoned import abandoned_runs, retired_releases
 from stages.training.checkpoint import load_checkpoint
-from stages.training.intents import Begun, Intents, read_begun, read_header
-from stages.training.run_folder import (
-    RunFolder,
-    abandoned_runs,
-    is_begun,
-    open_run,
-    retire_run,
-    retired_releases,
-)
+from stages.training.intents import Begun, Intents, read_begun, read_header, way_out
+from stages.training.run_folder import RunFolder, is_begun, open_run, retire_run
+from stages.training.unfinished import require_no_unfinished
 
 RELEASE = "0" * 32
 HEADER = {"release": RELEASE, "plan": {"population": {"name": "people"}}}
@@ -145,7 +141,7 @@ def test_going_on_with_a_begun_run_is_no_new_release(tmp_path):
 def test_a_lost_key_beside_a_checkpoint_is_an_error_and_never_a_new_key():
     with open_run("finetune", "a", None) as folder:
         folder.checkpoint.write_bytes(b"x")
-        with pytest.raises(ValueError, match="run.key is gone.* rename .* to a-abandoned"):
+        with pytest.raises(ValueError, match="run.key is gone but .* rename .* to a-abandoned"):
             folder.run_key()
 
 
@@ -154,6 +150,33 @@ def test_the_way_out_of_a_broken_run_keeps_its_charge():
         begin(folder, plan_of(), steps=2)
     folder.path.rename(folder.path.with_name("a-abandoned"))
     assert [run.steps for run in abandoned_runs("finetune", "a", plan_of())] == [2]
+    assert way_out(folder.path).endswith("to a-abandoned-2"), "a second one does not end up inside the first"
+
+
+def test_a_run_that_its_owner_gave_up_does_not_stand_in_the_way_and_a_stopped_one_does():
+    before, now = (ResolvedInputs({"params": {"optim": {"beta1": beta}}}) for beta in (0.9, 0.8))
+    with open_run("finetune", before.fingerprint(), None) as folder:
+        folder.note_inputs(before.values)
+        begin(folder, plan_of(), steps=2)
+    with pytest.raises(ValueError, match="after it began 2 steps cannot .* optim.beta1 was 0.9 and is 0.8"):
+        require_no_unfinished("finetune", plan_of(), now)
+    folder.path.rename(folder.path.with_name(f"{folder.path.name}-abandoned"))
+    require_no_unfinished("finetune", plan_of(), now)
+    assert [run.steps for run in abandoned_runs("finetune", now.fingerprint(), plan_of())] == [2]
+
+
+def test_a_finished_run_counts_against_the_next_release_of_the_same_inputs_before_it_begins(tmp_path):
+    with open_run("finetune", "a", None) as folder:
+        begin(folder, plan_of(), steps=3)
+        finish(folder, tmp_path)
+    assert [run.steps for run in abandoned_runs("finetune", "a", plan_of(), DONE)] == [3]
+    assert abandoned_runs("finetune", "a", plan_of(), None) == [], "not recorded: the same release goes on"
+
+
+def test_a_key_that_cannot_be_seen_is_never_made_by_a_follower(tmp_path):
+    with pytest.raises(ValueError, match="processes of one run need one scratch folder"):
+        RunFolder(tmp_path).known_key()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_intents_count_attempts_and_a_line_cut_off_by_a_crash_never_happened(tmp_path):
