@@ -30,7 +30,7 @@ from stages.training.learner import Learner
 from stages.vlm.sharding import shard_base
 
 JSON = "DUALPRIV_BENCHMARK_JSON"
-TOKENS, BATCH, MICRO_BATCH, PAIRS = 144, 16, 4, 7
+TOKENS, BATCH, MICRO_BATCH, PAIRS = 144, 8, 4, 7
 
 
 @dataclass(frozen=True)

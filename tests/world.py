@@ -29,6 +29,7 @@ from stages.training.intents import Intents
 from stages.training.learner import Learner
 from stages.training.loop import Choices, follow, train
 from stages.training.mechanism import Mechanism
+from stages.training.memory import within_memory
 from stages.training.optimizer import Optim
 from stages.training.run_folder import RunFolder
 from stages.training.update_pruning import Update
@@ -140,12 +141,14 @@ def faulty(ranks: Ranks) -> dict[str, Any]:
 def sharded(ranks: Ranks) -> dict[str, Any]:
     """Return results with the frozen base cut up among the processes."""
     learner, recomputing = learner_of(ranks, shard=True), learner_of(ranks, shard=True, recompute=True)
+    limited = replace(learner.speed, memory_limit=2e-3)
     cut = sum(hasattr(weight, "device_mesh") for weight in learner.model.parameters())
     return {
         "cut weights": cut,
         "total": total(learner),
         "total of one unit": total(learner, learner.encoded.rows_by_unit()[:1]),
         "total recomputed": total(recomputing),
+        "total within memory": total(within_memory(replace(learner, speed=limited), plan_of())),
         "weights": whole_run(learner),
     }
 

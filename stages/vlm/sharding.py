@@ -28,5 +28,10 @@ def shard_base(model: nn.Module, device: str, ranks: Ranks) -> None:
         }
         for layer in base.modules():
             if isinstance(layer, GradientCheckpointingLayer):
-                fully_shard(layer, mesh=mesh, ignored_params=whole & set(layer.parameters()))
+                fully_shard(
+                    layer,
+                    mesh=mesh,
+                    reshard_after_forward=True,  # each is a root of its own, which would keep its weights
+                    ignored_params=whole & set(layer.parameters()),
+                )
     model.to(device)

@@ -79,6 +79,7 @@ def check_sharded(alone: dict[str, Any], several: dict[str, Any]) -> None:
     for name in ("total", "total of one unit", "weights"):
         assert distance(alone[name], several[name]) < AGREE, name
     assert distance(alone["total"], several["total recomputed"]) < AGREE
+    assert distance(alone["total"], several["total within memory"]) < AGREE
 
 
 def test_a_sharded_base_gives_the_unsharded_sums_recomputed_activations_too(worlds):
