@@ -124,15 +124,15 @@ def joined(device: str) -> Iterator[Ranks]:
     if device.startswith("cuda"):
         torch.cuda.set_device(local_rank())
     meeting = os.environ.get(RENDEZVOUS)
-    torch.distributed.init_process_group(
-        "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo",
-        init_method=f"file://{meeting}" if meeting else "env://",
-        rank=ranks.rank,
-        world_size=ranks.world,
-        timeout=PATIENCE,
-    )
-    try:
-        with noticing_loss():
+    with noticing_loss():
+        torch.distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo",
+            init_method=f"file://{meeting}" if meeting else "env://",
+            rank=ranks.rank,
+            world_size=ranks.world,
+            timeout=PATIENCE,
+        )
+        try:
             yield ranks
-    finally:
-        torch.distributed.destroy_process_group()
+        finally:
+            torch.distributed.destroy_process_group()

@@ -81,7 +81,7 @@ def test_a_stage_that_ends_well_exits_0_and_knows_its_name(tmp_path: Path) -> No
         ("open('no such file')", "no such file: No such file or directory"),
         (
             "raise OSError(28, 'No space')",
-            "no space left on disk (while writing): free some and run it again",
+            "no space left on disk (out): free some and run it again",
         ),
     ],
 )

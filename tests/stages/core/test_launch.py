@@ -26,7 +26,14 @@ try:
 except RankLost as error:
     sys.exit(75)
 """
-LAUNCH = "import sys; from stages.core.launch import launch; sys.exit(launch('several', {processes}))"
+LAUNCH = """
+import sys
+from stages.core.launch import launch
+from stages.core.stopping import stop_once
+
+stop_once()
+sys.exit(launch("several", {processes}))
+"""
 
 
 def several(folder: Path, body: str, processes: int = 2) -> subprocess.Popen[str]:
