@@ -29,7 +29,8 @@ def children(pid: int) -> list[int]:
     return sorted(found)
 
 
-@pytest.mark.parametrize("which", [0, pytest.param(1, marks=pytest.mark.slow)], ids=["leader", "follower"])
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [0, 1], ids=["leader", "follower"])
 def test_killing_one_process_ends_all_and_one_alone_goes_on(encoded_checkout, which):
     """When a follower is lost the leader saves what it has finished; killed itself, it has its checkpoint."""
     checkout = prepared(encoded_checkout, steps=200)

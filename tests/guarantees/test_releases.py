@@ -36,6 +36,7 @@ def test_a_finished_run_that_no_statement_covers_is_charged_with_the_next(encode
     assert [path for path in (checkout / "scratch/finetune").rglob("*") if path.suffix == ".key"] == []
 
 
+@pytest.mark.slow
 def test_an_abandoned_run_is_charged_for_every_step_it_began(encoded_checkout):
     checkout = prepared(encoded_checkout, steps=12)
     kill_at(checkout, 4, 0.0)
