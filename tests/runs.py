@@ -44,6 +44,7 @@ def start(checkout: Path, *command: str, **more: str) -> subprocess.Popen:
             stdout=subprocess.DEVNULL,
             stderr=errors,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's is ignored
         )
 
 

@@ -119,7 +119,7 @@ def test_recomputed_activations_give_the_same_gradients(tiny_llava):
     expected_UP = gradients_of(learner).stacked()
     once = len(runs)
     found_UP = gradients_of(again).stacked()
-    assert len(runs) == 3 * once, "every layer ran a second time, in the backward pass"
+    assert len(runs) == 3 * once - 1, "every layer but the last ran a second time, in the backward pass"
     assert (found_UP - expected_UP).norm() <= 1e-12 * expected_UP.norm()
 
 

@@ -102,7 +102,8 @@ def test_tensors_have_noise_of_their_own_and_correlated_ones_are_noticed():
 
 def test_two_releases_differ_and_equal_streams_on_both_are_noticed():
     """Equal noise on two releases cancels in their difference, and the private sums stand open."""
-    fresh = [noise(of=streams(RunKey.fresh()))[0] for _ in range(2)]
+    assert RunKey.fresh() != RunKey.fresh()
+    fresh = [noise(of=streams(RunKey(bytes([release] * 32))))[0] for release in (1, 2)]
     assert are_independent(*fresh) and has_scale(fresh[0] - fresh[1], np.sqrt(2) * SCALE)
     equal = [noise(of=streams())[0] for _ in range(2)]
     assert not are_independent(*equal) and not has_scale(equal[0] - equal[1], np.sqrt(2) * SCALE)

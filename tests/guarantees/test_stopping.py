@@ -7,8 +7,8 @@ from pathlib import Path
 
 from checkout import dvc, edit_params
 from runs import ADAPTER, prepared, run_folder, stage, started, steps_begun, undisturbed
-from safetensors import safe_open
 
+from stages.training.checkpoint import load_checkpoint
 from stages.training.intents import read_begun
 
 FINETUNE = "stages.finetune"
@@ -25,8 +25,9 @@ def stop(checkout: Path, moment: int, number: signal.Signals) -> tuple[int, str]
 def steps_saved(checkout: Path) -> int:
     folder = run_folder(checkout)
     assert folder is not None
-    with safe_open(folder / "checkpoint.safetensors", framework="pt") as file:
-        return int(file.metadata()["state"].split('"step": ')[1].rstrip("}"))
+    found = load_checkpoint(folder / "checkpoint.safetensors", folder.name, "cpu")
+    assert found is not None
+    return found.step
 
 
 def test_sigterm_and_ctrl_c_save_finished_steps_and_the_run_goes_on_with_the_same_bits(

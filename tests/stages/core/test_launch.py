@@ -1,5 +1,6 @@
 """Processes of one stage meet, agree, and end together."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from stages.core.ranks import ALONE, LOST, Ranks
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 MODULE = """
-import os, signal, sys, time
+import json, os, signal, sys, time
 from stages.core.entry import refuse
 from stages.core.ranks import RankLost, joined
 from stages.core.stopping import stop_once
@@ -59,11 +60,11 @@ def test_what_processes_tell_each_other_is_the_same_for_all(tmp_path):
         "import torch; mine = torch.full((2,), float(ranks.rank + 1)); "
         "found = [ranks.total(mine.clone()).tolist(), ranks.from_leader(mine).tolist(), "
         "ranks.most(ranks.rank), ranks.to_leader(ranks.rank), list(ranks.share(range(5)))]; "
-        "print(ranks.gathered(found), flush=True)"
+        "print(json.dumps(ranks.gathered(found)), flush=True)"
     )
     code, out, said = ended(several(tmp_path, body))
     assert code == 0, said
-    leader, follower = eval(out.splitlines()[1])  # noqa: S307
+    leader, follower = json.loads(out.splitlines()[1])
     assert leader == [[3.0, 3.0], [1.0, 1.0], 1, [0, 1], [0, 2, 4]]
     assert follower == [[3.0, 3.0], [1.0, 1.0], 1, [], [1, 3]]
 
@@ -93,7 +94,7 @@ def test_stopping_the_launcher_stops_all(tmp_path):
     process = several(tmp_path, "print(ranks.gathered(os.getpid()), flush=True); time.sleep(60)")
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
-    pids = eval(process.stdout.readline())  # noqa: S307
+    pids = json.loads(process.stdout.readline())
     process.terminate()
     process.communicate(timeout=30)
     assert process.returncode != 0
