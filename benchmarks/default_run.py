@@ -7,16 +7,12 @@ of ``params.yaml``, which were chosen on public records (benchmarks/choose_setti
 import argparse
 import datetime
 import hashlib
-import os
-import platform
 import statistics
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from benchmarks.arms import (
     Outcome,
@@ -27,6 +23,8 @@ from benchmarks.arms import (
     run_arm,
     score,
 )
+from benchmarks.machine import machine
+from benchmarks.quartiles import quartiles
 from stages.core.files import read_json, sha256, write_json
 from stages.privacy.plan import Plan
 from stages.privacy.prepared_noise import PreparedNoise
@@ -82,8 +80,7 @@ def main() -> None:
     )
     result = {
         "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, "
-        f"{torch.get_num_threads()} threads",
+        "machine": machine(),
         "seeds": given.seeds,
         "epsilon": plans["gradient"].epsilon,
         "delta": plans["gradient"].delta,
@@ -163,12 +160,9 @@ def step_ratios(settings: Settings, plan: Plan, learners: list[Learner]) -> dict
         for index, learner in enumerate(learners):
             times[index].append(one_step(settings, plan, learner, streams, pair))
     ratios = [pruned / full for full, pruned in zip(times[0][1:], times[1][1:], strict=True)]
-    quartiles = statistics.quantiles(ratios, n=4)
     return {
         "pairs": len(ratios),
-        "median": quartiles[1],
-        "q1": quartiles[0],
-        "q3": quartiles[2],
+        **quartiles(ratios),
         "seconds_all": statistics.median(times[0][1:]),
         "seconds_pruned": statistics.median(times[1][1:]),
     }

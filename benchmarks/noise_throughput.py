@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import about
+from benchmarks.quartiles import in_words, quartiles
 from benchmarks.step_cost import ARMS, CLIP, learner_of, units_of
 from stages.core.files import write_json
 from stages.privacy.clipping import Clipping
@@ -70,19 +71,18 @@ def steps(rank: int) -> dict[str, Any]:
 
     ahead, within, plain = [], [], []
     streams = Streams(RunKey.fresh(), "benchmark", "finetune")
-    with PreparedNoise(streams, sizes, 2 * PAIRS + 3) as running:
-        noisy(running, 0)
-        for pair in range(1, PAIRS + 1):
-            noisy(running, 2 * pair - 1)  # begins to draw what the timed step uses, and goes on beside it
-            ahead.append(_seconds(noisy, running, 2 * pair))
-            running.wait()
-            plain.append(_seconds(without))
-            with PreparedNoise(streams, sizes, 1) as fresh:
-                within.append(_seconds(noisy, fresh, 0))
+    without()  # warms up
+    for _ in range(PAIRS):
+        with PreparedNoise(streams, sizes, 3) as running:
+            noisy(running, 0)  # begins to draw what the timed step uses, and goes on beside it
+            ahead.append(_seconds(noisy, running, 1))
+        plain.append(_seconds(without))
+        with PreparedNoise(streams, sizes, 1) as fresh:
+            within.append(_seconds(noisy, fresh, 0))
     return {
         "trainable_weights": sum(sizes.values()),
-        "ahead": _quartiles([a / b for a, b in zip(ahead, plain, strict=True)]),
-        "within": _quartiles([a / b for a, b in zip(within, plain, strict=True)]),
+        "ahead": quartiles([a / b for a, b in zip(ahead, plain, strict=True)]),
+        "within": quartiles([a / b for a, b in zip(within, plain, strict=True)]),
         "seconds_without": statistics.median(plain),
     }
 
@@ -94,11 +94,6 @@ def _seconds(act: Callable[..., None], *arguments: Any) -> float:
     return time.perf_counter() - start
 
 
-def _quartiles(values: list[float]) -> dict[str, float]:
-    q1, median, q3 = statistics.quantiles(values, n=4)
-    return {"median": median, "q1": q1, "q3": q3}
-
-
 def render(result: dict[str, Any]) -> str:
     """Return the result as Markdown."""
     lines = [f"{result['about']}; medians and quartiles of {PAIRS} pairs", ""]
@@ -107,15 +102,9 @@ def render(result: dict[str, Any]) -> str:
         lines.append(f"| {row['count']:,} | {row['seconds']:.3f} | {row['millions_a_second']:.1f} |")
     lines += ["", "| trainable weights | drawn ahead | drawn within the step |", "|---|---|---|"]
     for row in result["steps"]:
-        cells = [
-            f"{row[k]['median']:.3f} ({row[k]['q1']:.3f}-{row[k]['q3']:.3f})" for k in ("ahead", "within")
-        ]
+        cells = [in_words(row[name], 3) for name in ("ahead", "within")]
         lines.append(f"| {row['trainable_weights']:,} | {cells[0]} | {cells[1]} |")
     return "\n".join(lines)
-
-
-def _cell(ratio: dict[str, float]) -> str:
-    return f"{ratio['median']:.3f} ({ratio['q1']:.3f}-{ratio['q3']:.3f})"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ that one process holds between steps, and of all tensors above them at the peak 
 import argparse
 import gc
 import os
-import statistics
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from benchmarks.machine import about
+from benchmarks.quartiles import in_words, quartiles
 from benchmarks.step_cost import ARMS, CLIP, learner_of, units_of
 from stages.core.files import write_json
 from stages.core.launch import launch
@@ -81,11 +81,10 @@ def measure(ranks: Ranks) -> list[dict[str, Any]]:
             print(f"{pair + 1} of {PAIRS} pairs", file=sys.stderr, flush=True)
     found = []
     for way, held, values, above in zip(WAYS, learners, ratios, peaks, strict=True):
-        q1, median, q3 = statistics.quantiles(values, n=4)
         found.append(
             {
                 "way": way.name,
-                "time_ratio": {"median": median, "q1": q1, "q3": q3},
+                "time_ratio": quartiles(values),
                 "weight_bytes": weight_bytes(held),
                 "bytes_above_weights": above,
             }
@@ -142,9 +141,8 @@ def render(result: dict[str, Any]) -> str:
     lines = [f"{result['about']}; medians and quartiles of {PAIRS} pairs, ways interleaved", ""]
     lines += ["| way | time ratio | weights in a process | above them at peak |", "|---|---|---|---|"]
     for row in result["rows"]:
-        ratio = row["time_ratio"]
         lines.append(
-            f"| {row['way']} | {ratio['median']:.2f} ({ratio['q1']:.2f}-{ratio['q3']:.2f}) | "
+            f"| {row['way']} | {in_words(row['time_ratio'])} | "
             f"{row['weight_bytes'] / 2**20:.0f} MiB | {row['bytes_above_weights'] / 2**20:.0f} MiB |"
         )
     return "\n".join(lines)

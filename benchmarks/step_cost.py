@@ -24,6 +24,7 @@ from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import GradSam
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from benchmarks.machine import about
+from benchmarks.quartiles import in_words, quartiles
 from stages.core.files import write_json
 from stages.core.speed import Speed
 from stages.privacy.clipping import Clipping
@@ -177,14 +178,13 @@ def measure(arms: list[Arm], tokens: int, batch: int) -> list[dict[str, Any]]:
         print(f"{tokens} visual tokens, batch {batch}: {pair} of {PAIRS} pairs", file=sys.stderr, flush=True)
     found = []
     for arm, timed, peak in zip(arms, pairs, peaks, strict=True):
-        q1, median, q3 = statistics.quantiles([own / plain for own, plain in timed], n=4)
         found.append(
             {
                 "arm": arm.name,
                 "tokens": KEPT if arm.kept else tokens,
                 "of_tokens": tokens,
                 "batch": batch,
-                "time_ratio": {"median": median, "q1": q1, "q3": q3},
+                "time_ratio": quartiles([own / plain for own, plain in timed]),
                 "seconds": statistics.median(own for own, _ in timed),
                 "bytes_above_weights": peak,
                 "bytes_ratio": peak / peaks[0],
@@ -284,10 +284,9 @@ def render(rows: list[dict[str, Any]]) -> str:
         "|---" * 6 + "|",
     ]
     for row in rows:
-        ratio = row["time_ratio"]
         lines.append(
             f"| {row['arm']} | {row['tokens']} of {row['of_tokens']} | {row['batch']} | "
-            f"{ratio['median']:.2f} ({ratio['q1']:.2f}-{ratio['q3']:.2f}) | {row['bytes_ratio']:.3f} | "
+            f"{in_words(row['time_ratio'])} | {row['bytes_ratio']:.3f} | "
             f"{row['bytes_above_weights'] / 2**20:.0f} MiB |"
         )
     return "\n".join(lines)

@@ -41,7 +41,8 @@ class Encode(Stage):
         speed = use(Speed.load())
         rule = Rule(select=self.tokens.select, **read_json(self.calibration)["chosen"])
         with joined(speed.device) as ranks:
-            ranks.require_same(ResolvedInputs.of(self).fingerprint(), "inputs")
+            if ranks.world > 1:  # alone, hashing a large backbone would be for nothing
+                ranks.require_same(ResolvedInputs.of(self).fingerprint(), "inputs")
             loaded = load(self.backbone, device=speed.device, precision=self.model.precision)
             self._encode(loaded, rule, self.train, self.encoded_train, ranks)
             self._encode(loaded, rule, self.heldout, self.encoded_heldout, ranks)

@@ -28,6 +28,13 @@ def run_folder(checkout: Path) -> Path | None:
     return folders[0] if folders else None
 
 
+def the_folder(checkout: Path) -> Path:
+    """Return the folder of the run, which must have begun."""
+    folder = run_folder(checkout)
+    assert folder is not None
+    return folder
+
+
 def steps_begun(checkout: Path) -> int:
     folder = run_folder(checkout)
     intents = folder / "intents.jsonl" if folder else None

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from learners import learner_of
 
-from models import PRUNED, load_float64, rows, speed
+from models import PRUNED, rows
 from stages.core.ranks import ALONE, Ranks, joined
 from stages.privacy.accounting import Target
 from stages.privacy.clipping import Clipping
@@ -23,8 +24,6 @@ from stages.privacy.population import Population
 from stages.privacy.prepared_noise import PreparedNoise
 from stages.privacy.sampling import Sampling, poisson_sample
 from stages.privacy.stream import RunKey, Streams
-from stages.privacy.trainable_layers import TrainableLayers
-from stages.trainable.lora import Trainable, attach
 from stages.training.intents import Intents
 from stages.training.learner import Learner
 from stages.training.loop import Choices, follow, train
@@ -33,9 +32,6 @@ from stages.training.memory import within_memory
 from stages.training.optimizer import Optim
 from stages.training.run_folder import RunFolder
 from stages.training.update_pruning import Update
-from stages.vlm.activations import recompute_activations
-from stages.vlm.attribution import first_axis
-from stages.vlm.encoder import encode_set
 from stages.vlm.sharding import shard_base
 
 UNITS, STEPS, SAMPLED = 11, 6, 20
@@ -54,20 +50,17 @@ def plan_of() -> Plan:
     )
 
 
-def learner_of(ranks: Ranks, *, shard: bool = False, recompute: bool = False) -> Learner:
-    loaded = load_float64(Path(os.environ["WORLD_MODEL"]))
-    encoded = encode_set(loaded, rows(UNITS, rows_per_unit=3), PRUNED)
-    section = Trainable(kind="lora", rank=2, alpha=4.0, targets=("q_proj", "down_proj"))
-    model = attach(loaded.model, section, loaded.family.LANGUAGE_MODEL, seed=1).double()
-    if shard:
-        shard_base(model, "cpu", ranks)
-    if recompute:
-        recompute_activations(model)
-    layers = TrainableLayers.of(model, first_axis(model.config.model_type))
-    generator = torch.Generator().manual_seed(3)
-    layers.assign(0.3 * torch.randn(layers.flat().shape, generator=generator, dtype=torch.float64))
-    settings = speed(micro_batch=4, shard_base=shard, recompute_activations=recompute)
-    return Learner(model, loaded.family, layers, encoded, settings, ranks)
+def world_learner(ranks: Ranks, *, shard: bool = False, recompute: bool = False) -> Learner:
+    return learner_of(
+        Path(os.environ["WORLD_MODEL"]),
+        rows(UNITS, rows_per_unit=3),
+        PRUNED,
+        prepare=lambda model: shard_base(model, "cpu", ranks) if shard else None,
+        ranks=ranks,
+        micro_batch=4,
+        shard_base=shard,
+        recompute_activations=recompute,
+    )
 
 
 def total(learner: Learner, units: Sequence[Any] | None = None) -> list[float]:
@@ -123,12 +116,12 @@ class EveryoneAddsNoise(Ranks):
     """Broken on purpose: every process adds the step's noise to its part of the sum, the leader once more."""
 
     def total(self, value: torch.Tensor) -> torch.Tensor:
-        return super().total(value + torch.tensor(noise(learner_of(ALONE))))
+        return super().total(value + torch.tensor(noise(world_learner(ALONE))))
 
 
 def faulty(ranks: Ranks) -> dict[str, Any]:
     """Return results of processes that work together wrongly."""
-    learner = learner_of(ranks)
+    learner = world_learner(ranks)
     return {
         "every process takes all": total(replace(learner, ranks=EveryoneTakesAll(ranks.rank, ranks.world))),
         "every process adds noise": noise(replace(learner, ranks=EveryoneAddsNoise(ranks.rank, ranks.world))),
@@ -140,7 +133,7 @@ def faulty(ranks: Ranks) -> dict[str, Any]:
 
 def sharded(ranks: Ranks) -> dict[str, Any]:
     """Return results with the frozen base cut up among the processes."""
-    learner, recomputing = learner_of(ranks, shard=True), learner_of(ranks, shard=True, recompute=True)
+    learner, recomputing = world_learner(ranks, shard=True), world_learner(ranks, shard=True, recompute=True)
     limited = replace(learner.speed, memory_limit=2e-3)
     cut = sum(hasattr(weight, "device_mesh") for weight in learner.model.parameters())
     return {
@@ -155,7 +148,7 @@ def sharded(ranks: Ranks) -> dict[str, Any]:
 
 def whole(ranks: Ranks) -> dict[str, Any]:
     """Return results with the whole model in each process."""
-    learner = learner_of(ranks)
+    learner = world_learner(ranks)
     return {
         "sampled": sampled(ranks),
         "total": total(learner),

@@ -1,6 +1,5 @@
 """What the operating system said of a disk, where the error of a library hides it."""
 
-import errno
 import os
 import re
 from collections.abc import Iterator
@@ -8,9 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""The disk, or the user's share of it, is full."""
 
 
 @contextmanager

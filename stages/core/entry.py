@@ -5,7 +5,6 @@ A mistake of the user's ends in one sentence on standard error and exit code 2, 
 
 import ctypes
 import dis
-import errno
 import logging
 import os
 import signal
@@ -13,6 +12,7 @@ import sys
 from typing import NoReturn
 
 from stages.core.contract import Stage
+from stages.core.files import FULL
 from stages.core.launch import launch
 from stages.core.ranks import LOST, RankLost, is_launched
 from stages.core.speed import Speed
@@ -39,9 +39,9 @@ def main(stage: type[Stage]) -> None:
             refuse(name, error)
         raise
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             place = error.filename or "while writing"
-            refuse(name, _noted(f"no space left on disk ({place}): free some and run it again", error))
+            refuse(name, f"no space left on disk ({place}): free some and run it again")
         if error.filename is None:
             raise
         refuse(name, f"{error.filename}: {error.strerror}")

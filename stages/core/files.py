@@ -4,6 +4,7 @@ Everything is written to a temporary sibling, ``.NAME.XXXX.partial``, flushed to
 canonical: sorted keys, two spaces, one newline at the end, no NaN.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -15,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.canonical import canonical_json
-from stages.core.disk_errors import FULL
 
 Json = Any
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says of a disk, or of the user's share of it, that is full."""
 PARTIAL = ".partial"
 """How temporary siblings end; Git ignores them, for kill -9 may leave one that holds private records."""
 

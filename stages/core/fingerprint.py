@@ -65,12 +65,8 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     ['optim.beta1 was 0.9 and is 0.8']
     """
     old, new = _flat(before), _flat(after)
-    return [
-        phrase
-        for key in sorted(old.keys() | new.keys(), key=str)
-        if old.get(key) != new.get(key)
-        for phrase in [_phrase(key, old.get(key), new.get(key))]
-    ]
+    changed = [key for key in sorted(old.keys() | new.keys(), key=str) if old.get(key) != new.get(key)]
+    return [_phrase(key, old.get(key), new.get(key)) for key in changed]
 
 
 def _phrase(key: tuple[str, ...], old: Any, new: Any) -> str:

@@ -53,11 +53,6 @@ class PreparedNoise:
         self._next = (step + 1, self._thread.submit(self._draw, step + 1)) if step + 1 < self._steps else None
         return StandardNoise(standard_P)
 
-    def wait(self) -> None:
-        """Return when the noise of the next step is drawn."""
-        if self._next is not None:
-            self._next[1].result()
-
     def __enter__(self) -> Self:
         """Return itself."""
         return self

@@ -43,7 +43,8 @@ class Allocations(TorchDispatchMode):
         key = storage.data_ptr()
         if key in self._seen or key in self._known:
             return
-        self._add(size)
+        self.live += size
+        self.peak = max(self.peak, self.live)
 
         def freed(reference: Any) -> None:
             if key in self._seen and self._seen[key][0] is reference:
@@ -63,10 +64,6 @@ class Allocations(TorchDispatchMode):
                 self._seen.pop(key)
                 self.live -= size
                 self._emptied.append(weakref.ref(storage))
-
-    def _add(self, size: int) -> None:
-        self.live += size
-        self.peak = max(self.peak, self.live)
 
 
 def _local(tensor: Any) -> torch.Tensor:

@@ -8,8 +8,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from stages.core.disk_errors import FULL
-from stages.core.files import write_bytes
+from stages.core.files import FULL, write_bytes
 from stages.training.intents import way_out
 from stages.training.optimizer import OptimizerState
 

@@ -6,6 +6,7 @@ Shapes: P trainable weights.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,9 +55,9 @@ def clipped_gradient_sum(learner: Learner, units: Units, clipping: Clipping) -> 
     Edge cases: no units, here or anywhere, gives zeros; a process without units joins the sum all the same.
     """
     total_P = torch.zeros_like(learner.trainable.flat(), dtype=torch.float64)
-    for batch in learner.shared_micro_batches(units):
-        found = _unit_gradients(*((learner, batch) if batch else idle_batch(learner)))
-        if batch:
+    for running, batch, is_idle in _runs(learner, units):
+        found = _unit_gradients(running, batch)
+        if not is_idle:
             total_P += found.clipped_sum(clipping).sum_P
         del found  # or what it keeps would be alive beside the next batch
     return ClippedSum(learner.ranks.total(total_P), clipping.clip)
@@ -66,14 +67,26 @@ def plain_gradient_sum(learner: Learner, units: Units) -> Tensor:
     """Return the sum over units of each unit's mean gradient, unclipped: the reference without privacy."""
     weights = list(learner.trainable.parameters().values())
     total_P = torch.zeros_like(learner.trainable.flat())
-    for batch in learner.shared_micro_batches(units):
-        running, rows = (learner, batch) if batch else idle_batch(learner)
-        losses_R = running.losses(rows.rows)
-        weight_R = running.segments(rows).row_weights(losses_R)
+    for running, batch, is_idle in _runs(learner, units):
+        losses_R = running.losses(batch.rows)
+        weight_R = running.segments(batch).row_weights(losses_R)
         gradients = torch.autograd.grad((losses_R * weight_R).sum(), weights)
-        if batch:
+        if not is_idle:
             total_P += torch.cat([gradient.flatten() for gradient in gradients])
     return learner.ranks.total(total_P)
+
+
+def _runs(learner: Learner, units: Units) -> Iterator[tuple[Learner, MicroBatch, bool]]:
+    """Yield what goes through the model, batch after batch, and whether its result counts for nothing.
+
+    Where the frozen base is sharded, every process runs the model equally often, for each run gathers its
+    weights from all; who has fewer batches than others runs it idly on random rows.
+    """
+    batches = learner.shared_micro_batches(units)
+    most = learner.ranks.most(len(batches)) if learner.speed.shard_base else len(batches)
+    yield from ((learner, batch, False) for batch in batches)
+    for _ in range(most - len(batches)):
+        yield *idle_batch(learner), True
 
 
 def _unit_gradients(learner: Learner, batch: MicroBatch) -> UnitGradients:

@@ -3,7 +3,7 @@
 Shapes: R rows in a micro-batch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,18 +42,11 @@ class Learner:
         losses_R: Tensor = self.family.row_losses(self.model, collate(self.encoded, rows).to(self.device))
         return losses_R
 
-    def shared_micro_batches(self, units: Units) -> Iterator[MicroBatch | None]:
-        """Yield this process's share of the units in groups that fit.
-
-        Where the frozen base is sharded, every process runs the model equally often, for each run gathers its
-        weights from all: None then stands for a run whose result counts for nothing.
-        """
+    def shared_micro_batches(self, units: Units) -> list[MicroBatch]:
+        """Return this process's share of the units in groups that fit."""
         bounds = self.bounds or Bounds(self.speed.micro_batch, self.speed.micro_batch_tokens)
         lengths = np.array([len(row.input_ids) for row in self.encoded.rows])
-        groups = list(micro_batches(self.ranks.share(units), lengths, bounds))
-        most = self.ranks.most(len(groups)) if self.speed.shard_base else len(groups)
-        yield from groups
-        yield from [None] * (most - len(groups))
+        return list(micro_batches(self.ranks.share(units), lengths, bounds))
 
     def segments(self, batch: MicroBatch) -> Segments:
         """Return which unit every row and every image of a batch belongs to."""

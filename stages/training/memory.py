@@ -5,12 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from stages.privacy.clipping import Clipping
 from stages.privacy.plan import Plan
 from stages.records.encoded import IGNORED, EncodedSet
 from stages.training.allocations import Allocations
-from stages.training.estimators import clipped_gradient_sum, plain_gradient_sum
 from stages.training.learner import Learner
+from stages.training.mechanism import Mechanism
 from stages.training.micro_batches import Bounds, MemoryUse
 from stages.training.synthetic_rows import Shape, synthetic_learner
 
@@ -105,12 +104,8 @@ def _peak(learner: Learner, plan: Plan, shapes: list[Shape]) -> int:
     synthetic = replace(synthetic_learner(learner, shapes), bounds=Bounds(len(shapes), 2**62))
     units = [np.array([row]) for row in range(len(shapes)) for _ in range(learner.ranks.world)]
 
-    def step() -> object:
-        if plan.clip is None or plan.clip_rule is None or plan.clip_groups is None:
-            return plain_gradient_sum(synthetic, units)
-        return clipped_gradient_sum(synthetic, units, Clipping(plan.clip, plan.clip_rule, plan.clip_groups))
-
-    step()  # what a first run leaves behind is not a step's
+    mechanism = Mechanism.of(plan)
+    mechanism.total(synthetic, units)  # what a first run leaves behind is not a step's
     with Allocations(learner.model) as allocations:
-        step()
+        mechanism.total(synthetic, units)
     return allocations.peak

@@ -119,8 +119,8 @@ class RunFolder:
 
 
 def run_folder(stage: str, fingerprint: str) -> RunFolder:
-    """Return the folder of a run that another process of this stage has opened."""
-    return RunFolder(scratch_folder(stage, fingerprint))
+    """Return the folder of a run, which need not be there."""
+    return RunFolder(scratch_folder(stage) / fingerprint)
 
 
 @contextmanager
@@ -151,7 +151,7 @@ def open_run(stage: str, fingerprint: str, recorded_trace: str | None) -> Iterat
 
 def is_begun(stage: str, fingerprint: str, recorded_trace: str | None) -> bool:
     """Tell whether a run of these inputs has begun a step and is not over: going on is no new release."""
-    folder = RunFolder(scratch_folder(stage) / fingerprint)
+    folder = run_folder(stage, fingerprint)
     if not folder.intents.exists() or not read_begun(folder.intents):
         return False
     return recorded_trace is None or folder.finished_as() != recorded_trace
@@ -165,7 +165,7 @@ def retire_run(stage: str, name: str, release: str, steps: int) -> bool:
     """
     if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z_-]*", name) or not re.fullmatch(r"[0-9a-f]{32}", release):
         raise ValueError(f"the trace names a run {name!r} of release {release!r}, which no run is called")
-    folder = RunFolder(scratch_folder(stage) / name)
+    folder = run_folder(stage, name)
     if not folder.intents.exists():
         return False
     try:

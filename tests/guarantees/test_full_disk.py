@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from checkout import environment
-from runs import ADAPTER, give_key, injected, prepared, run_folder, stage
+from runs import ADAPTER, give_key, injected, prepared, stage, the_folder
 
 from stages.training.checkpoint import load_checkpoint
 from stages.training.intents import read_begun
@@ -22,8 +22,7 @@ def checkout(encoded_checkout, tmp_path) -> Path:
     twin = Path(shutil.copytree(checkout, tmp_path / "twin", symlinks=True))
     done = stage(twin, "finetune")
     assert done.returncode == 0, done.stderr
-    folder = run_folder(twin)
-    assert folder is not None
+    folder = the_folder(twin)
     give_key(checkout, (folder / "run.key").read_bytes(), folder.name)
     return checkout
 
@@ -48,8 +47,7 @@ def refused(checkout: Path, named: str, **order: object) -> str:
 
 
 def test_a_disk_that_is_full_at_an_intent_a_checkpoint_and_the_trace_costs_nothing(checkout, tmp_path):
-    folder = run_folder(checkout)
-    assert folder is not None
+    folder = the_folder(checkout)
     refused(checkout, "intents.jsonl", calls=["write"], path=r"/intents\.jsonl$", at=3)
     assert [step.step for step in read_begun(folder / "intents.jsonl")] == [0], "half an intent is none"
     sentence = refused(checkout, "checkpoint.safetensors", calls=["fsync"], path=r"/\.checkpoint\.", at=2)

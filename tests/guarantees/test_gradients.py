@@ -3,37 +3,25 @@
 import numpy as np
 import pytest
 import torch
+from learners import learner_of
 from torch import Tensor, nn
 
-from models import ALL, PRUNED, load_float64, rows, speed
+from models import ALL, PRUNED, rows
 from stages.privacy.clipping import Clipping, clip_factors, clip_sum
 from stages.privacy.segments import Segments
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.privacy.unit_gradients import UnitGradients
-from stages.trainable.lora import Trainable, attach
 from stages.training.estimators import clipped_gradient_sum, plain_gradient_sum
 from stages.training.learner import Learner
 from stages.training.micro_batches import Bounds, MemoryUse, MicroBatch, micro_batches
-from stages.vlm.activations import recompute_activations
-from stages.vlm.attribution import first_axis
-from stages.vlm.encoder import encode_set
 
 CLOSE = 1e-6
 """Llama's RMSNorm computes in float32 whatever the model's type, so scaling a loss rounds anew."""
 TARGETS = ("q_proj", "v_proj", "o_proj", "gate_proj", "down_proj")
 
 
-def make_learner(path, rule, *, units, rows_per_unit=1, images_per_row=1, kind="lora", **speeds):
-    loaded = load_float64(path)
-    encoded = encode_set(loaded, rows(units, rows_per_unit, images_per_row), rule)
-    section = Trainable(kind=kind, rank=2, alpha=4.0, targets=TARGETS)
-    model = attach(loaded.model, section, loaded.family.LANGUAGE_MODEL, seed=1).double()
-    layers = TrainableLayers.of(model, first_axis(model.config.model_type))
-    generator = torch.Generator().manual_seed(3)
-    layers.assign(0.3 * torch.randn(layers.flat().shape, generator=generator, dtype=torch.float64))
-    if speeds.get("recompute_activations"):
-        recompute_activations(model)
-    return Learner(model, loaded.family, layers, encoded, speed(**speeds))
+def make_learner(path, rule, *, units, rows_per_unit=1, images_per_row=1, **more):
+    return learner_of(path, rows(units, rows_per_unit, images_per_row), rule, targets=TARGETS, **more)
 
 
 def one_unit_gradient(learner: Learner, unit_rows) -> Tensor:

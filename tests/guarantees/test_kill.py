@@ -10,18 +10,12 @@ from pathlib import Path
 
 import pytest
 from checkout import edit_params
-from runs import ADAPTER, injected, prepared, run_folder, stage, undisturbed
+from runs import ADAPTER, injected, prepared, stage, the_folder, undisturbed
 
 from stages.training.checkpoint import load_checkpoint
 from stages.training.intents import read_begun
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the injector asks /proc for paths")
-
-
-def the_folder(checkout: Path) -> Path:
-    folder = run_folder(checkout)
-    assert folder is not None
-    return folder
 
 
 def half_written(folder: Path) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from checkout import dvc, edit_params, run
-from runs import ADAPTER, prepared, run_folder, stage, start, started, steps_begun
+from runs import ADAPTER, prepared, stage, start, started, steps_begun, the_folder
 
 from stages.core.files import sha256
 from stages.training.checkpoint import load_checkpoint
@@ -46,8 +46,7 @@ def test_killing_one_process_ends_all_and_one_alone_goes_on(encoded_checkout, wh
     said = (checkout / "errors.txt").read_text()
     assert code == 137 and f"process {which} of 2 was killed (signal 9)" in said
     assert "Traceback" not in said
-    folder = run_folder(checkout)
-    assert folder is not None
+    folder = the_folder(checkout)
     begun = steps_begun(checkout)
     saved = load_checkpoint(folder / "checkpoint.safetensors", folder.name, "cpu")
     assert saved is not None and begun - 1 - (10, 0)[which] <= saved.step <= begun

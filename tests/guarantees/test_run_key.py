@@ -10,7 +10,7 @@ from pathlib import Path
 from checkout import dvc, edit_params, run
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from runs import prepared, run_folder
+from runs import prepared, the_folder
 
 from stages.privacy.sealing import unseal
 
@@ -71,8 +71,7 @@ def test_the_run_key_is_found_nowhere_and_a_planted_one_is(encoded_checkout):
     checkout = prepared(encoded_checkout, steps=6)
     log = run(checkout, sys.executable, "-m", "dvc", "repro", "finetune", "--verbose")
     (checkout / "run.log").write_text(log.stdout + log.stderr)
-    folder = run_folder(checkout)
-    assert folder is not None
+    folder = the_folder(checkout)
     key = (folder / "run.key").read_bytes()
     owner = archived(checkout)
     dvc(checkout, "repro")

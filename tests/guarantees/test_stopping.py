@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 from checkout import dvc, edit_params
-from runs import ADAPTER, prepared, run_folder, stage, started, steps_begun, undisturbed
+from runs import ADAPTER, prepared, stage, started, steps_begun, the_folder, undisturbed
 
 from stages.training.checkpoint import load_checkpoint
 from stages.training.intents import read_begun
@@ -23,8 +23,7 @@ def stop(checkout: Path, moment: int, number: signal.Signals) -> tuple[int, str]
 
 
 def steps_saved(checkout: Path) -> int:
-    folder = run_folder(checkout)
-    assert folder is not None
+    folder = the_folder(checkout)
     found = load_checkpoint(folder / "checkpoint.safetensors", folder.name, "cpu")
     assert found is not None
     return found.step
@@ -45,8 +44,7 @@ def test_sigterm_and_ctrl_c_save_finished_steps_and_the_run_goes_on_with_the_sam
         assert ended == code and "Traceback" not in said
         expected = f"{word}; {saved} of 40 steps are saved, and the same command goes on from there"
         assert said.splitlines()[-1] == f"stages.finetune: {expected}"
-        folder = run_folder(checkout)
-        assert folder is not None
+        folder = the_folder(checkout)
         begun = len(read_begun(folder / "intents.jsonl"))
         assert begun - 1 <= saved <= begun, "nothing that was finished is lost"
     key = (folder / "run.key").read_bytes()

@@ -50,11 +50,15 @@ def flat(step: list[list[int]]) -> list[int]:
     return sorted(unit for share in step for unit in share)
 
 
+def require_agreement(alone: dict[str, Any], several: dict[str, Any]) -> None:
+    for name in ("total", "total of one unit", "weights"):
+        assert distance(alone[name], several[name]) < AGREE, name
+
+
 def check(alone: dict[str, Any], several: dict[str, Any]) -> None:
     assert [flat(step) for step in several["sampled"]] == [flat(step) for step in alone["sampled"]]
     assert several["noise"] == alone["noise"], "bit for bit"
-    for name in ("total", "total of one unit", "weights"):
-        assert distance(alone[name], several[name]) < AGREE, name
+    require_agreement(alone, several)
     assert not any(several["total of none"]) and len(several["total of none"]) == len(alone["total"])
 
 
@@ -76,8 +80,7 @@ def test_every_unit_is_looked_at_by_one_process_and_no_share_is_always_empty(wor
 
 def check_sharded(alone: dict[str, Any], several: dict[str, Any]) -> None:
     assert several["cut weights"] > 0
-    for name in ("total", "total of one unit", "weights"):
-        assert distance(alone[name], several[name]) < AGREE, name
+    require_agreement(alone, several)
     assert distance(alone["total"], several["total recomputed"]) < AGREE
     assert distance(alone["total"], several["total within memory"]) < AGREE
 

@@ -5,26 +5,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
+from learners import learner_of
 
-from models import ALL, PRUNED, load_float64, picture, rows, speed
+from models import ALL, PRUNED, picture, rows
 from stages.privacy.accounting import Target
 from stages.privacy.clipping import Clipping
 from stages.privacy.plan import plan_for
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
-from stages.privacy.trainable_layers import TrainableLayers
 from stages.records.row import Message, Row
-from stages.trainable.lora import Trainable, attach
 from stages.training.allocations import Allocations
 from stages.training.estimators import clipped_gradient_sum
 from stages.training.learner import Learner
 from stages.training.memory import GIB, memory_use, within_memory
 from stages.training.micro_batches import Bounds
 from stages.training.synthetic_rows import Shape, synthetic_learner
-from stages.vlm.activations import recompute_activations
-from stages.vlm.attribution import first_axis
-from stages.vlm.encoder import encode_set
 
 CLIPPING = Clipping(1.0)
 PLAN = plan_for(
@@ -52,17 +47,8 @@ def mixed_rows() -> list[Row]:
     return [*rows(6, rows_per_unit=2), *long, *text]
 
 
-def learner_of(path, rule, *, recompute: bool = False, rank: int = 2, **speeds) -> Learner:
-    loaded = load_float64(path)
-    section = Trainable(kind="lora", rank=rank, alpha=4.0, targets=("q_proj", "down_proj"))
-    model = attach(loaded.model, section, loaded.family.LANGUAGE_MODEL, seed=1).double()
-    if recompute:
-        recompute_activations(model)
-    layers = TrainableLayers.of(model, first_axis(model.config.model_type))
-    generator = torch.Generator().manual_seed(3)
-    layers.assign(0.3 * torch.randn(layers.flat().shape, generator=generator, dtype=torch.float64))
-    encoded = encode_set(loaded, mixed_rows(), rule)
-    return Learner(model, loaded.family, layers, encoded, speed(**speeds))
+def mixed_learner(path, rule, **more) -> Learner:
+    return learner_of(path, mixed_rows(), rule, **more)
 
 
 def peak(learner: Learner) -> int:
@@ -77,7 +63,7 @@ def peak(learner: Learner) -> int:
 @pytest.mark.parametrize("rule", [ALL, PRUNED], ids=["all tokens", "pruned"])
 @pytest.mark.parametrize("share", [0.25, 0.5])
 def test_a_step_stays_below_the_limit_and_gives_the_same_sum(tiny_llava, rule, recompute, share):
-    free = learner_of(tiny_llava, rule, recompute=recompute)
+    free = mixed_learner(tiny_llava, rule, recompute_activations=recompute)
     unlimited = peak(free)
     limit = share * unlimited
     limited = within_memory(
@@ -94,7 +80,7 @@ def test_a_step_stays_below_the_limit_and_gives_the_same_sum(tiny_llava, rule, r
 
 def test_what_is_predicted_is_what_is_used(tiny_llava):
     """The largest rows are predicted exactly, any others from above."""
-    learner = learner_of(tiny_llava, ALL)
+    learner = mixed_learner(tiny_llava, ALL)
     memory = memory_use(learner, PLAN)
     lengths = [len(row.input_ids) for row in learner.encoded.rows]
     used = peak(replace(learner, bounds=Bounds(1000, 10**9)))
@@ -104,7 +90,7 @@ def test_what_is_predicted_is_what_is_used(tiny_llava):
 @pytest.mark.parametrize("rank", [64, 128])
 def test_the_limit_holds_where_a_layer_turns_from_ghost_norms_to_gradients(tiny_llava, rank):
     """Just before the turn a row needs more than a longer one: a line through the ends alone is too low."""
-    base = learner_of(tiny_llava, PRUNED, rank=rank)
+    base = mixed_learner(tiny_llava, PRUNED, rank=rank)
     numels = {weight.numel() for weight in base.trainable.parameters().values()}
     turns = sorted(math.isqrt(numel // 2) for numel in numels)
     words = (6, *turns, max(turns) + 1)
@@ -121,18 +107,18 @@ def test_the_limit_holds_where_a_layer_turns_from_ghost_norms_to_gradients(tiny_
 
 
 def test_people_who_are_not_public_are_not_described_by_a_refusal(tiny_llava):
-    learner = learner_of(tiny_llava, ALL, memory_limit=1e-4)
+    learner = mixed_learner(tiny_llava, ALL, memory_limit=1e-4)
     private = replace(PLAN, population=replace(PLAN.population, public=False))
     with pytest.raises(ValueError, match=r"one unit does not fit speed.memory_limit, 0.0001 GiB: raise it"):
         within_memory(learner, private)
 
 
 def test_a_limit_below_one_unit_is_refused_with_what_would_do(tiny_llava):
-    learner = learner_of(tiny_llava, ALL, memory_limit=1e-4)
+    learner = mixed_learner(tiny_llava, ALL, memory_limit=1e-4)
     with pytest.raises(ValueError, match="memory_limit is 0.0001 GiB, but one unit of 2 rows can need"):
         within_memory(learner, PLAN)
 
 
 def test_no_limit_changes_nothing(tiny_llava):
-    learner = learner_of(tiny_llava, PRUNED)
+    learner = mixed_learner(tiny_llava, PRUNED)
     assert within_memory(learner, PLAN) is learner
