@@ -8,29 +8,11 @@ from stages.core.contract import Stage, reads_from, writes
 from stages.core.entry import main
 from stages.ledger.population_key import PopulationKey, population_key
 from stages.privacy.population import Population
+from stages.records.data import Data
 from stages.records.row import Row
 from stages.records.source import Source, read_source
 from stages.records.split import check_units, split_rows
 from stages.records.store import SALT, SALT_BYTES, content_digest, write_rows
-
-
-@dataclass(frozen=True, kw_only=True)
-class Data:
-    """Section ``data`` of params.yaml."""
-
-    private: Source
-    public: Source
-    heldout: float
-    """Chance that a private unit is held out."""
-
-    def __post_init__(self) -> None:
-        """Refuse a chance that leaves a split empty, and a split of public records, which are one set."""
-        if not 0 < self.heldout < 1:
-            raise ValueError(f"data.heldout must lie between 0 and 1, got {self.heldout}")
-        if self.public.split is not None:
-            raise ValueError(
-                f"data.public.split must be null: public records are one set, got {self.public.split!r}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
