@@ -5,7 +5,6 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-
 LOCK = Path("dvc.lock")
 
 

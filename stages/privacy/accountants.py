@@ -133,7 +133,7 @@ def _sampled(event: dp_event.PoissonSampledDpEvent, count: int) -> Leaf:
 
 def effective_noise(gaussians: Sequence[Leaf]) -> float:
     """Return the noise multiplier of one Gaussian that reveals as much as all of these together."""
-    noises = [(leaf.event.noise_multiplier, leaf.count) for leaf in gaussians]  # type: ignore[attr-defined]
+    noises = [(leaf.event.noise_multiplier, leaf.count) for leaf in gaussians]
     if len(noises) == 1 and noises[0][1] == 1:
         return float(noises[0][0])
     if any(noise == 0 for noise, _ in noises):
@@ -197,8 +197,7 @@ def _prv(found: Sequence[Leaf], delta: float, relation: Relation, grid: float) -
 
     accountant = PRVAccountant()
     accountant.history = [
-        (leaf.event.event.noise_multiplier, leaf.event.sampling_probability, leaf.count)
-        for leaf in found  # type: ignore[attr-defined]
+        (leaf.event.event.noise_multiplier, leaf.event.sampling_probability, leaf.count) for leaf in found
     ]
     return float(accountant.get_epsilon(delta))
 

@@ -44,8 +44,8 @@ def epsilon_of(
     """Return the epsilon at ``delta`` of all events composed, by whoever decides about them.
 
     Guarantee: the composition is (epsilon, delta)-DP for the relation; PLD rounds pessimistically to
-    multiples of ``grid``, so a coarser grid is quicker and gives a larger epsilon. An event without privacy gives
-    infinity, and one that no accountant is known to be right for is a ValueError.
+    multiples of ``grid``, so a coarser grid is quicker and gives a larger epsilon. An event without privacy
+    gives infinity, and one that no accountant is known to be right for is a ValueError.
 
     >>> round(epsilon_of([step_event(0.01, 0.8, 1000)], 1e-5, "add_or_remove_one"), 2)
     3.14
@@ -110,7 +110,7 @@ def is_nonprivate(event: dp_accounting.DpEvent) -> bool:
     if isinstance(event, dp_accounting.NonPrivateDpEvent):
         return True
     if isinstance(event, dp_accounting.GaussianDpEvent | dp_accounting.LaplaceDpEvent):
-        return event.noise_multiplier == 0
+        return bool(event.noise_multiplier == 0)
     if isinstance(event, dp_accounting.ComposedDpEvent):
         return any(is_nonprivate(part) for part in event.events)
     if isinstance(event, dp_accounting.SelfComposedDpEvent | dp_accounting.PoissonSampledDpEvent):

@@ -23,9 +23,9 @@ def ledger_json(population: str, entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 def read_ledger(value: Mapping[str, Any], population: str) -> History:
-    """Return the history that a stored chain tells; a broken chain, or another population's, is a ValueError.
+    """Return the history that a stored chain tells; a broken or another population's is a ValueError.
 
-    Guarantee: every rule of ``history.extended`` holds: digests, order, costs, and the limit after every entry.
+    Guarantee: every rule of ``history.extended`` holds: digests, order, costs, and the limit after each.
     """
     if value["version"] != VERSION:
         raise ValueError(f"the ledger has version {value['version']}; this dualpriv reads version {VERSION}")
@@ -52,8 +52,8 @@ def require_settled(charges: Sequence[Mapping[str, Any]], history: History) -> N
         booked = (found.state, found.stage, found.split, found.sampler, found.event)
         if booked != ("settled", *(charge[key] for key in ("stage", "split", "sampler", "event"))):
             raise ValueError(
-                f"the ledger says of release {name}: {found.state}, stage {found.stage}, split {found.split}, "
-                f"sampler {found.sampler}, event {found.event}; the evidence charges another"
+                f"the ledger says of release {name}: {found.state}, stage {found.stage}, split "
+                f"{found.split}, sampler {found.sampler}, event {found.event}; the evidence charges another"
             )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from stages.privacy.accountants import Relation
 from stages.privacy.accounting import Composition
+from stages.privacy.split_rule import is_function_of_the_unit, keyed_hash_rule, source_field_rule
 from stages.records.source import Source
 
 
@@ -31,5 +32,10 @@ class Data:
         In parallel where the split of a unit is a keyed hash of its own id and neighbours differ by one unit;
         a split that the source names may follow anything, and a replaced unit may come back in the other.
         """
-        is_keyed = self.private.split is None
-        return "parallel" if is_keyed and relation == "add_or_remove_one" else "sequential"
+        is_steady = is_function_of_the_unit(self.split_rule())
+        return "parallel" if is_steady and relation == "add_or_remove_one" else "sequential"
+
+    def split_rule(self) -> str:
+        """Return, in the ledger's words, what decides the split of a private unit."""
+        field = self.private.split
+        return keyed_hash_rule(self.heldout) if field is None else source_field_rule(field)

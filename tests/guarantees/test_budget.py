@@ -1,4 +1,4 @@
-"""What people who are not public may lose in all: refused before the first batch, however one goes about it."""
+"""What people who are not public may lose in all: refused before the first batch, whatever one tries."""
 
 import json
 import re
@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 from checkout import dvc, edit_params, run, write_records
-from models import rows
 from runs import steps_begun
 
+from models import rows
+
 pytestmark = pytest.mark.slow
-NOBODY = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
+NOBODY = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
 
 @pytest.fixture
@@ -49,7 +50,9 @@ def test_a_forced_rerun_and_an_edited_record_meet_the_same_limit_with_the_arithm
     refused = dvc(people, "repro", "--force", "--single-item", "finetune", check=False)
     said = refused.stdout + refused.stderr
     assert refused.returncode != 0 and "over the limit of population 'tiny'" in said
-    numbers = re.search(r"needs (\S+) and (\S+) remains.*budget (\S+) - spent (\S+) - reserved (\S+) in", said)
+    numbers = re.search(
+        r"needs (\S+) and (\S+) remains.*budget (\S+) - spent (\S+) - reserved (\S+) in", said
+    )
     assert numbers is not None, said
     needs, remains, budget, spent, reserved = map(float, numbers.groups())
     assert needs > remains == pytest.approx(budget - spent - reserved, rel=1e-4)

@@ -89,7 +89,13 @@ def write_accounts(root: Path, plan: Plan) -> None:
     write_json(root / "data/account/charges.json", charges)
     ledger = ledger_of(plan, trace)
     write_json(root / "data/account/ledger.json", ledger)
-    files = ("plan.json", "finetune/trace.json", "evaluate/metrics.json", "account/charges.json", "account/ledger.json")
+    files = (
+        "plan.json",
+        "finetune/trace.json",
+        "evaluate/metrics.json",
+        "account/charges.json",
+        "account/ledger.json",
+    )
     digests = {f"data/{file}": sha256(root / "data" / file) for file in files}
     write_json(root / "data/account/statement.json", statement_json(plan, charges, ledger, digests))
 
