@@ -1,5 +1,6 @@
 """Start, kill and look at fine-tuning runs in a small checkout."""
 
+import contextlib
 import json
 import os
 import re
@@ -9,7 +10,11 @@ import sys
 import time
 from pathlib import Path
 
-from checkout import dvc, edit_params, environment, run
+import pytest
+from checkout import LEDGER, dvc, edit_params, environment, run
+
+from stages.ledger.ledger import Ledger
+from stages.privacy.chain import Entry
 
 ADAPTER = "models/adapter/adapter_model.safetensors"
 INJECTOR = Path(__file__).parent / "injector"
@@ -72,9 +77,11 @@ def kill_at(checkout: Path, moment: int, delay: float, *command: str) -> None:
     process.wait()
 
 
-def training_charges(checkout: Path) -> list[dict]:
-    charges = json.loads((checkout / "data/account/charges.json").read_text())["charges"]
-    return [charge for charge in charges if charge["stage"] == "finetune"]
+def chain(checkout: Path) -> list[Entry]:
+    """Return the ledger's entries about the population of a small checkout."""
+    with contextlib.chdir(checkout), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DUALPRIV_LEDGER", LEDGER)
+        return Ledger.load().entries("tiny")
 
 
 def stage(checkout: Path, name: str, **more: str) -> subprocess.CompletedProcess[str]:

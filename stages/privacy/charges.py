@@ -47,7 +47,7 @@ def _choice(plan: Plan, file: str, content: Mapping[str, Any], digest: str) -> d
 
 
 def _public_figures(plan: Plan, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    basis = f"held-out records are declared public: {metrics['release']}"
+    basis = str(metrics["release"])
     return {**_of_population(plan), "stage": "evaluate", "split": "heldout", "basis": basis, **_nothing()}
 
 
