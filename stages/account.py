@@ -8,8 +8,8 @@ from stages.core.contract import Stage, reads, writes
 from stages.core.entry import main
 from stages.core.files import read_json, sha256, write_json
 from stages.ledger.ledger import Ledger
+from stages.privacy.chain import chain_to_json
 from stages.privacy.charges import charges_json
-from stages.privacy.ledger_evidence import ledger_json
 from stages.privacy.plan import read_plan
 from stages.privacy.statement import require_within_budget, sentence, statement_json
 from stages.training.key_archive import RunKeyArchive
@@ -36,7 +36,7 @@ class Account(Stage):
         choices = {path.as_posix(): _with_digest(path) for path in (self.importance, self.calibration)}
         metrics = (self.metrics.as_posix(), *_with_digest(self.metrics))
         charges = charges_json(plan, trace, choices=choices, metrics=metrics)
-        chain = ledger_json(plan.population.name, Ledger.load().entries(plan.population.name))
+        chain = chain_to_json(plan.population.name, Ledger.load().entries(plan.population.name))
         write_json(self.charges, charges)
         write_json(self.ledger, chain)
         committed = (self.plan, self.trace, self.metrics, self.charges, self.ledger)

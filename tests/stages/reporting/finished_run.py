@@ -10,9 +10,9 @@ from stages.core.files import canonical_json, read_json, sha256, write_json
 from stages.core.params import read_params
 from stages.evaluation.accuracy import Accuracy
 from stages.privacy.accounting import Target
+from stages.privacy.chain import chain_to_json
 from stages.privacy.charges import charges_json
 from stages.privacy.clipping import Clipping
-from stages.privacy.ledger_evidence import ledger_json
 from stages.privacy.plan import Plan
 from stages.privacy.planning import plan_for
 from stages.privacy.population import Population
@@ -105,7 +105,7 @@ def ledger_of(plan: Plan, trace: dict[str, Any]) -> dict[str, Any]:
     limit, name = Limit(epsilon=12.0, delta=plan.delta), plan.population.name
     asked = reservation(plan, "finetune", trace["release"])
     entries = reserved(plan.population, plan.relation, limit, [], asked, DAY)
-    return ledger_json(name, [*entries, *settled(name, entries, settlement(plan, trace), DAY)])
+    return chain_to_json(name, [*entries, *settled(name, entries, settlement(plan, trace), DAY)])
 
 
 def change(path: Path, **values: Any) -> None:
