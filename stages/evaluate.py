@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.core.contract import Stage, reads, section, writes
+from stages.core.contract import reads, writes
 from stages.core.entry import main
 from stages.core.files import write_json
 from stages.core.speed import Speed, use
@@ -16,24 +16,18 @@ from stages.evaluation.noised_accuracy import (
     noised_accuracy_by_kind,
 )
 from stages.evaluation.settings import EvaluateSettings
-from stages.privacy.accounting import Relation
 from stages.privacy.charge import declared_public
-from stages.privacy.population import Population
 from stages.records.encoded import read_encoded
 from stages.trainable.lora import load_adapter
-from stages.training.one_release import one_release
+from stages.training.one_release import Releasing, one_release
 from stages.vlm.family import Loaded, load
-from stages.vlm.source import Model
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Stage):
+class Evaluate(Releasing):
     """Answer held-out questions before and after fine-tuning, and say how the figures were released."""
 
     evaluate: EvaluateSettings
-    model: Model
-    population: Population
-    relation: Relation = section("privacy.relation")
     encoded: Path = reads("data/encoded/heldout")
     backbone: Path = reads("models/backbone")
     adapter: Path = reads("models/adapter")

@@ -4,23 +4,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from stages.core.contract import Stage, reads, reads_from, section, writes
+from stages.core.contract import reads, reads_from, writes
 from stages.core.entry import main
 from stages.core.files import write_json, write_text
 from stages.core.progress import PARTS, progress
 from stages.core.seed import Seed
 from stages.core.speed import Speed, use
-from stages.privacy.accounting import Relation
 from stages.privacy.charge import public_choice
 from stages.privacy.noised_sum import NoisedMean
-from stages.privacy.population import Population
 from stages.records.row import rows_by_unit
 from stages.records.store import read_rows
-from stages.training.one_release import one_release
+from stages.training.one_release import Releasing, one_release
 from stages.vlm.encoder import Rule
 from stages.vlm.family import Loaded, load
 from stages.vlm.fidelity import Sample, choose_public_rows
-from stages.vlm.source import Model
 from stages.vlm.utilities import layer_utility, unit_utilities
 
 
@@ -39,13 +36,10 @@ class ProfileSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Profile(Stage):
+class Profile(Releasing):
     """Measure encoder-layer importance: how well answers survive pruning by each layer's attention."""
 
     profile: ProfileSettings
-    model: Model
-    population: Population
-    relation: Relation = section("privacy.relation")
     seed: Seed
     backbone: Path = reads("models/backbone")
     records: Path = reads_from("profile.on", below="data/records")

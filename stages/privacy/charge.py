@@ -1,10 +1,11 @@
 """What the output of a stage says that it spent, beside what it found: one charge."""
 
-from typing import Any, Literal
+from typing import Any
 
 import dp_accounting
 
 from stages.privacy.accounting import Relation
+from stages.privacy.chain import Split
 from stages.privacy.events import event_to_json
 from stages.privacy.noised_sum import NoisedSum
 from stages.privacy.population import Population
@@ -15,9 +16,7 @@ def public_choice(stage: str) -> dict[str, Any]:
     return _charge(stage, "public", None, None, "made on public records")
 
 
-def declared_public(
-    stage: str, split: Literal["train", "heldout"], population: Population, relation: Relation
-) -> dict[str, Any]:
+def declared_public(stage: str, split: Split, population: Population, relation: Relation) -> dict[str, Any]:
     """Return the charge of exact figures on units that their owner declares public: none."""
     words = {"train": "training", "heldout": "held-out"}[split]
     return _charge(stage, split, population, relation, f"{words} records are declared public")
@@ -25,7 +24,7 @@ def declared_public(
 
 def noised_sum_charge(
     stage: str,
-    split: Literal["train", "heldout"],
+    split: Split,
     population: Population,
     relation: Relation,
     release: str,

@@ -9,19 +9,20 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.core.contract import Port
+from stages.core.contract import Stage, section
 from stages.core.files import sha256
 from stages.core.fingerprint import ResolvedInputs
 from stages.core.provenance import commit
 from stages.ledger.ledger import Ledger, Reservation, Settlement
 from stages.ledger.release import recorded_digest
 from stages.privacy.accounting import Relation
+from stages.privacy.chain import Split
 from stages.privacy.charge import noised_sum_charge
 from stages.privacy.history import history_of
 from stages.privacy.noise import NoisySum
@@ -34,28 +35,13 @@ from stages.training.run_folder import RunFolder, alone_on, open_run
 from stages.vlm.source import Model
 
 
-class Releasing(Protocol):
-    """A stage that may release one noised sum."""
+@dataclass(frozen=True, kw_only=True)
+class Releasing(Stage):
+    """A stage that may release one noised sum over private units."""
 
-    @property
-    def model(self) -> Model:
-        """The precision of the model that looks at units."""
-
-    @property
-    def population(self) -> Population:
-        """Whose units they are."""
-
-    @property
-    def relation(self) -> Relation:
-        """Which data sets count as neighbours."""
-
-    @classmethod
-    def name(cls) -> str:
-        """Return the stage's name."""
-
-    @classmethod
-    def ports(cls) -> tuple[Port, ...]:
-        """Return the stage's contract."""
+    model: Model
+    population: Population
+    relation: Relation = section("privacy.relation")
 
 
 @dataclass(frozen=True)
@@ -88,7 +74,7 @@ class OneRelease:
 
 @contextmanager
 def one_release(
-    stage: Releasing, mechanism: NoisedSum, split: Literal["train", "heldout"], outputs: Sequence[Path]
+    stage: Releasing, mechanism: NoisedSum, split: Split, outputs: Sequence[Path]
 ) -> Iterator[OneRelease]:
     """Let the block read private units of ``split``, release one noised sum, and write ``outputs``.
 
