@@ -23,14 +23,14 @@ def prepared(checkout: Path, *, steps: int) -> Path:
     return checkout
 
 
-def run_folder(checkout: Path) -> Path | None:
-    folders = [path for path in (checkout / "scratch/finetune").glob("[0-9a-f]*") if len(path.name) == 32]
+def run_folder(checkout: Path, name: str = "finetune") -> Path | None:
+    folders = [path for path in (checkout / "scratch" / name).glob("[0-9a-f]*") if len(path.name) == 32]
     return folders[0] if folders else None
 
 
-def the_folder(checkout: Path) -> Path:
-    """Return the folder of the run, which must have begun."""
-    folder = run_folder(checkout)
+def the_folder(checkout: Path, name: str = "finetune") -> Path:
+    """Return the folder of the run of a stage, which must have begun."""
+    folder = run_folder(checkout, name)
     assert folder is not None
     return folder
 
@@ -89,9 +89,9 @@ def injected(checkout: Path, name: str = "finetune", **order: object) -> subproc
     return stage(checkout, name, PYTHONPATH=str(INJECTOR), INJECT=json.dumps({**usual, **log, **order}))
 
 
-def give_key(checkout: Path, key: bytes, folder: str) -> None:
-    """Let the run that will be called ``folder`` have this key."""
-    place = checkout / "scratch/finetune" / folder
+def give_key(checkout: Path, key: bytes, folder: str, name: str = "finetune") -> None:
+    """Let the run of a stage that will be called ``folder`` have this key."""
+    place = checkout / "scratch" / name / folder
     place.mkdir(parents=True)
     (place / "run.key").write_bytes(key)
 
