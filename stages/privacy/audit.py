@@ -59,9 +59,9 @@ def findings(
     found += _plan(plan, lock)
     try:
         found += _trace(plan, contents[TRACE], contents[PLAN])
-        choices = {file: (contents[file], digests[file]["sha256"]) for file in CHOICES}
-        metrics = (METRICS, contents[METRICS], digests[METRICS]["sha256"])
-        charges = charges_json(plan, contents[TRACE], choices=choices, metrics=metrics)
+        outputs = {file: (contents[file], digests[file]["sha256"]) for file in (*CHOICES, METRICS)}
+        after = {METRICS: outputs.pop(METRICS)}
+        charges = charges_json(plan, contents[TRACE], before=outputs, after=after)
         found += _equal(CHARGES, charges, contents[CHARGES])
         evidence = {file: digests[file]["sha256"] for file in (PLAN, TRACE, METRICS, CHARGES, LEDGER)}
         statement = statement_json(plan, charges, contents[LEDGER], evidence)
