@@ -7,7 +7,7 @@ digests of its units. The rules are pure functions in stages/privacy; here they 
 import hmac
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
 import dp_accounting
@@ -46,8 +46,8 @@ class Ledger:
         self._limit = limit
 
     @classmethod
-    def load(cls, *, make: bool = True) -> "Ledger":
-        """Open the ledger that params.yaml and the environment name; it is made where ``make`` allows.
+    def load(cls, *, make: bool = False) -> "Ledger":
+        """Open the ledger that params.yaml and the environment name; only stage ingest may ``make`` one.
 
         A ledger that is missing, read-only, damaged, unreachable or of another program is a ValueError.
         """
@@ -74,8 +74,16 @@ class Ledger:
                 found = _make_secret(connection, name)
         return PopulationKey(found)
 
-    def register(self, population: Population, units: Iterable[str], split_rule: str) -> None:
+    def register(
+        self,
+        population: Population,
+        units: Iterable[str],
+        split_rule: str,
+        public_units: Iterable[str] = (),
+    ) -> None:
         """Record that ``units`` belong to ``population``, and by which rule they are split.
+
+        ``public_units`` are those of the records that everybody may see.
 
         Guarantee: no unit belongs to two populations, so that no budget is evaded under another name; only
         keyed digests are kept. A unit of another population is refused, naming neither, and a rule that would
@@ -83,6 +91,7 @@ class Ledger:
         """
         with self._store.writing() as connection:
             key = _make_secret(connection, "units")
+            _require_nobodys(connection, {hmac.digest(key, unit.encode(), "sha256") for unit in public_units})
             _claim(connection, population.name, {hmac.digest(key, unit.encode(), "sha256") for unit in units})
             _append(
                 connection,
@@ -97,11 +106,32 @@ class Ledger:
         keeps its limit, whichever processes reserve at once. Asking again for the same release changes
         nothing. Whatever is refused (``reserving.reserved``) leaves no trace.
         """
-        entries = self._append(
-            population.name,
-            lambda entries, day: reserved(population, relation, self._limit, entries, reservation, day),
-        )
-        return entry_of(entries, "reserve", reservation.release)
+
+        def decide(entries: list[Entry], day: str) -> list[Entry]:
+            if not any(entry.kind == "split" for entry in entries):
+                raise ValueError(
+                    f"the ledger at {self.place} knows no units of population '{population.name}': run `dvc "
+                    "repro -f ingest` on its records, or name the ledger that it was registered in"
+                )
+            return reserved(population, relation, self._limit, entries, reservation, day)
+
+        return entry_of(self._append(population.name, decide), "reserve", reservation.release)
+
+    def require_knows(self, population: Population, evidence: Sequence[Entry], where: str) -> None:
+        """Refuse when this ledger lacks entries that ``evidence`` shows, found ``where``.
+
+        Then it is another ledger or an old copy, and what was spent since would be forgotten. A public
+        population has no limit to forget.
+        """
+        if population.public or not evidence:
+            return
+        known = {entry.digest for entry in self.entries(population.name)}
+        if evidence[-1].digest not in known:
+            raise ValueError(
+                f"{where} shows {len(evidence)} entries of population '{population.name}' that the ledger at "
+                f"{self.place} does not have: it is another ledger or an old copy; restore the right one, or "
+                "name it in ledger.url"
+            )
 
     def settle(self, population: str, settlement: Settlement) -> Entry:
         """Record what a reserved release executed and published, and return its entry.
@@ -150,6 +180,21 @@ def _claim(connection: Connection, population: str, digests: set[bytes]) -> None
     if known != digests:
         new = [{"digest": digest, "population": population} for digest in wanted if digest not in known]
         connection.execute(insert(UNITS), new)
+
+
+def _require_nobodys(connection: Connection, digests: set[bytes]) -> None:
+    """Refuse public records of units that belong to a population which is not public."""
+    wanted, owners = sorted(digests), set[str]()
+    for start in range(0, len(wanted), _CHUNK):
+        asked = UNITS.c.digest.in_(wanted[start : start + _CHUNK])
+        owners |= set(connection.scalars(select(UNITS.c.population).where(asked).distinct()))
+    for owner in owners:
+        opened = history_of(owner, _entries(connection, owner)).opened
+        if opened is None or not opened.public:
+            raise ValueError(
+                "some public records are of units that belong to a declared population which is not public: "
+                "leave them out of data.public"
+            )
 
 
 def _append(
