@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,25 +124,23 @@ def run_folder(stage: str, fingerprint: str) -> RunFolder:
 
 
 @contextmanager
-def alone_on(stage: str, population: str) -> Iterator[None]:
-    """Let no other process run ``stage`` on ``population``, whatever its inputs.
-
-    Two that run at once would not see each other, and neither statement would count both.
-    """
-    with _lock(stage, f"population-{hashlib.sha256(population.encode()).hexdigest()[:16]}"):
-        yield
-
-
-@contextmanager
-def open_run(stage: str, fingerprint: str, recorded_trace: str | None) -> Iterator[RunFolder]:
+def open_run(
+    stage: str,
+    fingerprint: str,
+    recorded_trace: str | None,
+    is_abandoned: Callable[[str], bool] = lambda release: False,
+) -> Iterator[RunFolder]:
     """Yield the run's folder, locked.
 
-    A run that ended with the trace which DVC has recorded is over: running the stage again is a new release,
-    with a new key. The earlier run is set aside with its intents, to be charged.
+    A run that ended with the trace which DVC has recorded is over, and so is one whose release was given up:
+    running the stage again is a new release, with a new key. The earlier run is set aside with its intents,
+    to be charged.
     """
     with _lock(stage, fingerprint):
         folder = RunFolder(scratch_folder(stage, fingerprint))
-        if recorded_trace is not None and folder.finished_as() == recorded_trace:
+        header = read_header(folder.intents) if folder.intents.exists() else None
+        is_recorded = recorded_trace is not None and folder.finished_as() == recorded_trace
+        if is_recorded or (header is not None and is_abandoned(str(header["release"]))):
             _set_aside(folder)
             folder = RunFolder(scratch_folder(stage, fingerprint))
         folder.sweep()
@@ -157,27 +155,27 @@ def is_begun(stage: str, fingerprint: str, recorded_trace: str | None) -> bool:
     return recorded_trace is None or folder.finished_as() != recorded_trace
 
 
-def retire_run(stage: str, name: str, release: str, steps: int) -> bool:
-    """Destroy the secrets of a run that a statement covers and put its intents away; False if it was kept.
+def retire_run(stage: str, release: str) -> bool:
+    """Destroy the secrets of a run that the ledger has closed and put its intents away; False if it was kept.
 
-    A run is kept when a living process holds it, when it is another release, or when it has begun other than
-    ``steps`` steps: what it began since is still to be charged.
+    A run is kept while a living process holds it. The name of its folder comes from its own intents, never
+    from evidence.
     """
-    if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z_-]*", name) or not re.fullmatch(r"[0-9a-f]{32}", release):
-        raise ValueError(f"the trace names a run {name!r} of release {release!r}, which no run is called")
-    folder = run_folder(stage, name)
-    if not folder.intents.exists():
-        return False
-    try:
-        with _lock(stage, name):
-            header = read_header(folder.intents)
-            if header is None or header["release"] != release or len(read_begun(folder.intents)) != steps:
-                return False
-            folder.destroy_secrets(RunKeyArchive.load())
-            _move(folder.path, scratch_folder(stage, RETIRED) / release)
-            return True
-    except _Held:
-        return False
+    if not re.fullmatch(r"[0-9a-f]{32}", release):
+        raise ValueError(f"the evidence names a release {release!r}, which no run is called")
+    for path in sorted(scratch_folder(stage).iterdir()):
+        folder = RunFolder(path)
+        header = read_header(folder.intents) if path.name != RETIRED and folder.intents.exists() else None
+        if header is None or header["release"] != release:
+            continue
+        try:
+            with _lock(stage, path.name):
+                folder.destroy_secrets(RunKeyArchive.load())
+                _move(folder.path, scratch_folder(stage, RETIRED) / release)
+                return True
+        except _Held:
+            return False
+    return False
 
 
 def _set_aside(folder: RunFolder) -> None:

@@ -122,6 +122,24 @@ def test_a_total_over_the_target_says_so_in_red(evidence: Evidence) -> None:
     assert "epsilon 9.500, is over the target of 8" in page[alert : alert + 200]
 
 
+def test_noised_figures_and_choices_are_shown_as_such(tiny_llava: Path, tmp_path: Path, page: str) -> None:
+    write_run(tmp_path / "run", tiny_llava, noised=True)
+    noised = " ".join(render_page(evidence_in(tmp_path / "run"), choices()).split())
+    exact = " ".join(page.split())
+    for said in ("about 41", "one noised sum over private units", "widened by the noise", ", with noise."):
+        assert said in noised and said not in exact, said
+    for said in ("on public records, which costs no privacy", '<td class="number">40</td>'):
+        assert said in exact and said not in noised, said
+    assert Page(noised).tags.count("svg") == 6
+
+
+def test_a_kind_without_rows_has_no_bar_and_no_accuracy(evidence: Evidence) -> None:
+    nothing = {"correct": -3.5, "rows": -1.2, "accuracy": None, "low": 0.0, "high": 1.0}
+    models = {name: {**evidence.metrics[name], "digit": nothing} for name in ("zero_shot", "tuned")}
+    page = render_page(replace(evidence, metrics={**evidence.metrics, **models}), choices())
+    assert "about -1" in page and '<td class="number">-</td>' in page
+
+
 def test_evidence_of_another_run_is_refused(tiny_llava: Path, tmp_path: Path) -> None:
     root = tmp_path / "run"
     plan = write_run(root, tiny_llava)
