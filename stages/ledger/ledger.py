@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import dp_accounting
 from sqlalchemy import Connection, insert, select
 
+from stages.ledger.evidence import require_nothing_lost
 from stages.ledger.population_key import KEY_BYTES, PopulationKey
 from stages.ledger.settings import LedgerSettings
 from stages.ledger.store import Store
@@ -95,13 +96,15 @@ class Ledger:
 
         Guarantee: on return the reservation is on disk, and everything reserved or spent on ``population``
         keeps its limit, whichever processes reserve at once. Asking again for the same release changes
-        nothing. Whatever is refused (``reserving.reserved``) leaves no trace.
+        nothing. What is refused (``reserving.reserved``, ``evidence.require_nothing_lost``) leaves no trace.
         """
-        entries = self._append(
-            population.name,
-            lambda entries, day: reserved(population, relation, self._limit, entries, reservation, day),
-        )
-        return entry_of(entries, "reserve", reservation.release)
+
+        def decide(entries: list[Entry], day: str) -> list[Entry]:
+            if not population.public:
+                require_nothing_lost(population.name, entries, self.place)
+            return reserved(population, relation, self._limit, entries, reservation, day)
+
+        return entry_of(self._append(population.name, decide), "reserve", reservation.release)
 
     def settle(self, population: str, settlement: Settlement) -> Entry:
         """Record what a reserved release executed and published, and return its entry.
