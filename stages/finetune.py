@@ -74,7 +74,7 @@ class Finetune(Stage):
 
     def _lead(self, plan: Plan, inputs: ResolvedInputs, speed: Speed, ranks: Ranks) -> None:
         recorded = recorded_digest(self.name(), self.trace)
-        ledger = Ledger.load()
+        ledger = Ledger.load(make=False)
         require_owned(self.encoded, ledger.population_key(plan.population.name), plan.population.name)
         make_way(ledger, self.name(), inputs, recorded, plan.population, plan.relation)
         given_up = was_abandoned(ledger, plan.population.name)

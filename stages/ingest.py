@@ -34,7 +34,7 @@ class Ingest(Stage):
         _require_salt(self.data.private, self.population)
         private, public = read_source(self.data.private), read_source(self.data.public)
         check_units(private, public, self.population.max_units)
-        ledger = Ledger.load(make=True)
+        ledger = Ledger.load()
         key = ledger.population_key(self.population.name)
         train, heldout = split_rows(private, key, self.data.heldout)
         units = {sourced.row.unit for sourced in private}

@@ -7,12 +7,13 @@ digests of its units. The rules are pure functions in stages/privacy; here they 
 import hmac
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 import dp_accounting
 from sqlalchemy import Connection, insert, select
 
+from stages.ledger.evidence import require_nothing_lost
 from stages.ledger.population_key import KEY_BYTES, PopulationKey
 from stages.ledger.settings import LedgerSettings
 from stages.ledger.store import Store
@@ -46,8 +47,8 @@ class Ledger:
         self._limit = limit
 
     @classmethod
-    def load(cls, *, make: bool = False) -> "Ledger":
-        """Open the ledger that params.yaml and the environment name; only stage ingest may ``make`` one.
+    def load(cls, *, make: bool = True) -> "Ledger":
+        """Open the ledger that params.yaml and the environment name; it is made where ``make`` allows.
 
         A ledger that is missing, read-only, damaged, unreachable or of another program is a ValueError.
         """
@@ -99,39 +100,28 @@ class Ledger:
                 lambda entries, day: split_recorded(population.name, entries, split_rule, day),
             )
 
+    def require_registered(self, population: str) -> None:
+        """Refuse a population of which no units are registered: its budget would be anybody's."""
+        if not any(entry.kind == "split" for entry in self.entries(population)):
+            raise ValueError(
+                f"the ledger at {self.place} knows no units of population '{population}': run `dvc repro -f "
+                "ingest` on its records, or name the ledger that it was registered in"
+            )
+
     def reserve(self, population: Population, relation: Relation, reservation: Reservation) -> Entry:
         """Reserve a release, before its first private record is read, and return its entry.
 
         Guarantee: on return the reservation is on disk, and everything reserved or spent on ``population``
         keeps its limit, whichever processes reserve at once. Asking again for the same release changes
-        nothing. Whatever is refused (``reserving.reserved``) leaves no trace.
+        nothing. What is refused (``reserving.reserved``, ``evidence.require_nothing_lost``) leaves no trace.
         """
 
         def decide(entries: list[Entry], day: str) -> list[Entry]:
-            if not any(entry.kind == "split" for entry in entries):
-                raise ValueError(
-                    f"the ledger at {self.place} knows no units of population '{population.name}': run `dvc "
-                    "repro -f ingest` on its records, or name the ledger that it was registered in"
-                )
+            if not population.public:
+                require_nothing_lost(population.name, entries, self.place)
             return reserved(population, relation, self._limit, entries, reservation, day)
 
         return entry_of(self._append(population.name, decide), "reserve", reservation.release)
-
-    def require_knows(self, population: Population, evidence: Sequence[Entry], where: str) -> None:
-        """Refuse when this ledger lacks entries that ``evidence`` shows, found ``where``.
-
-        Then it is another ledger or an old copy, and what was spent since would be forgotten. A public
-        population has no limit to forget.
-        """
-        if population.public or not evidence:
-            return
-        known = {entry.digest for entry in self.entries(population.name)}
-        if evidence[-1].digest not in known:
-            raise ValueError(
-                f"{where} shows {len(evidence)} entries of population '{population.name}' that the ledger at "
-                f"{self.place} does not have: it is another ledger or an old copy; restore the right one, or "
-                "name it in ledger.url"
-            )
 
     def settle(self, population: str, settlement: Settlement) -> Entry:
         """Record what a reserved release executed and published, and return its entry.

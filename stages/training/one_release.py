@@ -97,7 +97,7 @@ def one_release(
     RunKeyArchive.load()  # refuses a broken one before anything is spent
     require_priced_precision(stage.model, stage.population)
     population, name = stage.population, stage.name()
-    inputs, ledger = ResolvedInputs.of(stage), Ledger.load()
+    inputs, ledger = ResolvedInputs.of(stage), Ledger.load(make=False)
     recorded = recorded_digest(name, outputs[0])
     require_owned(records, ledger.population_key(population.name), population.name)
     make_way(ledger, name, inputs, recorded, population, stage.relation)

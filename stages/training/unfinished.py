@@ -1,21 +1,16 @@
 """Refuse to begin a run beside one that was stopped on other inputs, and say what has changed."""
 
-from pathlib import Path
-
 from stages.core.files import read_json
 from stages.core.fingerprint import ResolvedInputs, changes
 from stages.core.new_release import is_new_release_meant
 from stages.ledger.ledger import Ledger
 from stages.privacy.accountants import Relation
-from stages.privacy.chain import Entry, chain_from_json
 from stages.privacy.population import Population
 from stages.training.abandoned import abandon_others, other_runs
 from stages.training.intents import ABANDONED
 from stages.training.run_folder import is_begun, run_folder
 
 _SHOWN = 5
-EVIDENCE = Path("data/account/ledger.json")
-"""The ledger as the last statement saw it; the workspace may hold none."""
 
 
 def require_no_unfinished(stage: str, population: str, inputs: ResolvedInputs) -> None:
@@ -52,17 +47,8 @@ def make_way(
 
     One that was stopped before its end is in the way (``require_no_unfinished``), unless this one goes on.
     """
-    ledger.require_knows(population, _evidence(population.name), str(EVIDENCE))
+    ledger.require_registered(population.name)
     if is_begun(stage, inputs.fingerprint(), recorded):
         return
     require_no_unfinished(stage, population.name, inputs)
     abandon_others(ledger, stage, inputs.fingerprint(), population, relation)
-
-
-def _evidence(population: str) -> list[Entry]:
-    if not EVIDENCE.exists():
-        return []
-    stored = read_json(EVIDENCE)
-    if not isinstance(stored, dict) or stored.get("population") != population:
-        return []
-    return chain_from_json(stored, str(EVIDENCE))

@@ -184,7 +184,7 @@ def test_who_knows_every_row_and_no_key_cannot_tell_the_digest_of_a_private_set(
 
 def test_every_unit_lies_where_its_own_id_puts_it(folder: Path) -> None:
     Ingest.load().run()
-    key = Ledger.load(make=True).population_key("clinic")
+    key = Ledger.load().population_key("clinic")
     for name in ("train", "heldout"):
         assert {split_of(row.unit, key, 0.3) for row in read_rows(folder / "data" / "records" / name)} == {
             name

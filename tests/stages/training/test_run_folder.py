@@ -231,7 +231,7 @@ def test_other_runs_on_these_people_are_found_finished_or_not(tmp_path):
 
 
 def test_runs_that_will_not_go_on_are_charged_for_what_they_began_and_put_away(tmp_path):
-    ledger, people = Ledger.load(make=True), plan_of().population
+    ledger, people = Ledger.load(), plan_of().population
     ledger.register(people, ["u"], keyed_hash_rule(0.2))
     for name, steps, release in (("a", 2, "a" * 32), ("b", 0, "b" * 32), ("c", 1, "c" * 32)):
         with open_run("finetune", name, None) as folder:
@@ -259,7 +259,7 @@ def test_runs_that_will_not_go_on_are_charged_for_what_they_began_and_put_away(t
 
 
 def test_a_run_that_the_ledger_has_settled_is_put_away_and_charged_no_more(tmp_path):
-    ledger, people = Ledger.load(make=True), plan_of().population
+    ledger, people = Ledger.load(), plan_of().population
     ledger.register(people, ["u"], keyed_hash_rule(0.2))
     with open_run("finetune", "a", None) as folder:
         begin(folder, plan_of(), steps=3)
