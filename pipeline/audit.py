@@ -50,7 +50,8 @@ def audit(root: Path, *, require_weights: bool = False) -> dict[str, Any]:
         "within_target": statement.get("within_target"),
         "target_epsilon": plan.get("target_epsilon"),
         "weights": weights,
-        "releases": statement.get("releases", []),
+        "charges": statement.get("charges", []),
+        "population_total": statement.get("population_total"),
         "sentence": statement.get("sentence"),
     }
 

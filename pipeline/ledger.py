@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,7 @@ from stages.privacy.events import event_from_json
 from stages.privacy.history import History, history_of
 from stages.privacy.totals import totals_of
 from stages.reporting.words import event_in_words
-from stages.training.given_up import give_up
-from stages.training.run_folder import alone_on
+from stages.training.abandoned import give_up
 
 FOLDER = Path("data/ledger")
 
@@ -63,10 +61,9 @@ def abandon_command(release: str, reason: str) -> None:
         raise ValueError(
             f"release {release} is {found.state} already: only what is reserved can be abandoned"
         )
-    with nullcontext() if opened.public else alone_on(found.stage, name):
-        begun = give_up(found.stage, release, name)
-        event = event_from_json(found.event) if begun is None else begun
-        entry = ledger.abandon(name, release, event, reason)
+    begun = give_up(found.stage, release, name)
+    event = event_from_json(found.event) if begun is None else begun
+    entry = ledger.abandon(name, release, event, reason)
     charged = "all that it had reserved" if begun is None else "what its intents say it began"
     print(f"release {release} is charged {charged} (entry {entry.sequence} of population {name})")
 

@@ -1,5 +1,6 @@
 """Start, kill and look at fine-tuning runs in a small checkout."""
 
+import contextlib
 import json
 import os
 import re
@@ -9,7 +10,11 @@ import sys
 import time
 from pathlib import Path
 
-from checkout import dvc, edit_params, environment, run
+import pytest
+from checkout import LEDGER, dvc, edit_params, environment, run
+
+from stages.ledger.ledger import Ledger
+from stages.privacy.chain import Entry
 
 ADAPTER = "models/adapter/adapter_model.safetensors"
 INJECTOR = Path(__file__).parent / "injector"
@@ -72,9 +77,11 @@ def kill_at(checkout: Path, moment: int, delay: float, *command: str) -> None:
     process.wait()
 
 
-def training_charges(checkout: Path) -> list[dict]:
-    charges = json.loads((checkout / "data/account/charges.json").read_text())["charges"]
-    return [charge for charge in charges if charge["stage"] == "finetune"]
+def chain(checkout: Path) -> list[Entry]:
+    """Return the ledger's entries about the population of a small checkout."""
+    with contextlib.chdir(checkout), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DUALPRIV_LEDGER", LEDGER)
+        return Ledger.load().entries("tiny")
 
 
 def stage(checkout: Path, name: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -82,11 +89,14 @@ def stage(checkout: Path, name: str, **more: str) -> subprocess.CompletedProcess
     return run(checkout, sys.executable, "-m", f"stages.{name}", check=False, **more)
 
 
-def injected(checkout: Path, name: str = "finetune", **order: object) -> subprocess.CompletedProcess[str]:
+def injected(
+    checkout: Path, name: str = "finetune", *, new_release: str = "0", **order: object
+) -> subprocess.CompletedProcess[str]:
     """Run one stage without DVC, with an order for ``injector/sitecustomize.py``."""
     usual = {"at": 1, "path": "^" + re.escape(f"{checkout}/"), "calls": ["write", "fsync", "replace"]}
     log = {"log": str(checkout.with_name("calls.log"))}
-    return stage(checkout, name, PYTHONPATH=str(INJECTOR), INJECT=json.dumps({**usual, **log, **order}))
+    what = {"PYTHONPATH": str(INJECTOR), "INJECT": json.dumps({**usual, **log, **order})}
+    return stage(checkout, name, DUALPRIV_NEW_RELEASE=new_release, **what)
 
 
 def give_key(checkout: Path, key: bytes, folder: str, name: str = "finetune") -> None:

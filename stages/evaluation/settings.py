@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stages.privacy.noised_sum import NoisedSum
+from stages.privacy.plan import Beside
 
 EVERYTHING, OTHER = "all", "other"
 """The sum over kinds, and the kind of rows whose kind is not declared."""
@@ -35,3 +36,10 @@ class EvaluateSettings:
     ``private`` publishes noised counts, which are charged."""
     private: NoisedCounts
     """Unused where ``release`` is public."""
+
+    def planned(self) -> tuple[Beside, ...]:
+        """Return what releasing the figures will spend, beside training."""
+        if self.release == "public":
+            return ()
+        spent = {"rate": self.private.rate, "noise_multiplier": self.private.noise_multiplier}
+        return (Beside(stage="evaluate", split="heldout", **spent),)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages.core.canonical import canonical_json
-from stages.privacy.accounting import epsilon_of
 from stages.privacy.charges import charges_json
 from stages.privacy.plan import Plan, read_plan
 from stages.privacy.statement import statement_json
@@ -19,13 +18,17 @@ PLAN = "data/plan.json"
 TRACE = "data/finetune/trace.json"
 CHARGES = "data/account/charges.json"
 STATEMENT = "data/account/statement.json"
+LEDGER = "data/account/ledger.json"
+METRICS = "data/evaluate/metrics.json"
 CHOICES = ("data/profile/profile.json", "data/calibrate/calibration.json")
-EVIDENCE = (PLAN, TRACE, CHARGES, STATEMENT, *CHOICES)
+EVIDENCE = (PLAN, TRACE, METRICS, CHARGES, LEDGER, STATEMENT, *CHOICES)
 _STAGE_OF = {
     PLAN: "plan",
     TRACE: "finetune",
     CHARGES: "account",
     STATEMENT: "account",
+    LEDGER: "account",
+    METRICS: "evaluate",
     CHOICES[0]: "profile",
     CHOICES[1]: "calibrate",
 }
@@ -56,12 +59,13 @@ def findings(
     found += _plan(plan, lock)
     try:
         found += _trace(plan, contents[TRACE], contents[PLAN])
-        choices = {file: digests[file]["sha256"] for file in CHOICES}
-        heldout = _parameter(lock, "account", "evaluate", "release")
-        charges = charges_json(plan, contents[TRACE], public_choices=choices, heldout_release=str(heldout))
+        outputs = {file: (contents[file], digests[file]["sha256"]) for file in (*CHOICES, METRICS)}
+        after = {METRICS: outputs.pop(METRICS)}
+        charges = charges_json(plan, contents[TRACE], before=outputs, after=after)
         found += _equal(CHARGES, charges, contents[CHARGES])
-        evidence = {file: digests[file]["sha256"] for file in (PLAN, TRACE, CHARGES)}
-        found += _equal(STATEMENT, statement_json(plan, charges, evidence), contents[STATEMENT])
+        evidence = {file: digests[file]["sha256"] for file in (PLAN, TRACE, METRICS, CHARGES, LEDGER)}
+        statement = statement_json(plan, charges, contents[LEDGER], evidence)
+        found += _equal(STATEMENT, statement, contents[STATEMENT])
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         found.append(Finding(TRACE, f"has not the form of a trace: {error!r}"))
     return found
@@ -100,7 +104,7 @@ def _plan(plan: Plan, lock: Mapping[str, Any]) -> Iterator[Finding]:
         )
         return
     if plan.mechanism == "gaussian":
-        epsilon = epsilon_of([plan.event(plan.sampling.steps)], plan.delta, plan.relation)
+        epsilon = plan.others.epsilon(plan.event(plan.sampling.steps), plan.target)
         if plan.epsilon is None or not abs(epsilon - plan.epsilon) <= 1e-9 * epsilon:
             yield Finding(PLAN, f"promises epsilon {plan.epsilon}, but its steps spend {epsilon:.6f}")
         if not epsilon <= plan.target_epsilon:

@@ -4,7 +4,7 @@ from typing import Any
 
 import dp_accounting
 
-from stages.privacy.accounting import Relation
+from stages.privacy.accountants import Relation
 from stages.privacy.chain import Split
 from stages.privacy.events import event_to_json
 from stages.privacy.noised_sum import NoisedSum

@@ -65,6 +65,8 @@ def event_in_words(event: Mapping[str, Any]) -> str:
             return "everything: no privacy"
         case "GaussianDpEvent":
             return f"Gaussian noise, multiplier {event['noise_multiplier']:g}"
+        case "LaplaceDpEvent":
+            return f"Laplace noise, multiplier {event['noise_multiplier']:g}"
         case "PoissonSampledDpEvent":
             rate = f"{event['sampling_probability']:g}"
             return f"Poisson sample at rate {rate}, {event_in_words(event['event'])}"

@@ -5,9 +5,8 @@ destroyed once the output has been accounted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,18 @@ from stages.core.fingerprint import ResolvedInputs
 from stages.core.provenance import commit
 from stages.ledger.ledger import Ledger, Reservation, Settlement
 from stages.ledger.release import recorded_digest
-from stages.privacy.accounting import Relation
+from stages.privacy.accountants import Relation
 from stages.privacy.chain import Split
 from stages.privacy.charge import noised_sum_charge
-from stages.privacy.history import history_of
 from stages.privacy.noise import NoisySum
 from stages.privacy.noised_sum import NoisedSum
 from stages.privacy.population import Population
 from stages.privacy.stream import Streams
+from stages.training.abandoned import was_abandoned
 from stages.training.intents import Intents, read_header
 from stages.training.key_archive import RunKeyArchive
-from stages.training.run_folder import RunFolder, alone_on, open_run
+from stages.training.run_folder import RunFolder, open_run
+from stages.training.unfinished import make_way
 from stages.vlm.source import Model
 
 
@@ -89,11 +89,8 @@ def one_release(
     population, name = stage.population, stage.name()
     inputs, ledger = ResolvedInputs.of(stage), Ledger.load()
     recorded = recorded_digest(name, outputs[0])
-    given_up = partial(_is_abandoned, ledger, population.name)
-    with (
-        nullcontext() if population.public else alone_on(name, population.name),
-        open_run(name, inputs.fingerprint(), recorded, given_up) as folder,
-    ):
+    make_way(ledger, name, inputs, recorded, population, stage.relation)
+    with open_run(name, inputs.fingerprint(), recorded, was_abandoned(ledger, population.name)) as folder:
         folder.note_inputs(inputs.values)
         streams = Streams(folder.run_key(), inputs.fingerprint(), name)
         release = streams.release_id()
@@ -135,11 +132,6 @@ def require_priced_precision(model: Model, population: Population) -> None:
             f"model.precision {model.precision}: nothing prices its rounding in training; population "
             f"'{population.name}' is not public, so set model.precision to float32 before anything is spent"
         )
-
-
-def _is_abandoned(ledger: Ledger, population: str, release: str) -> bool:
-    found = history_of(population, ledger.entries(population)).releases.get(release)
-    return found is not None and found.state == "abandoned"
 
 
 def _header(folder: RunFolder, charge: Mapping[str, Any]) -> dict[str, Any]:

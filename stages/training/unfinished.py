@@ -3,15 +3,17 @@
 from stages.core.files import read_json
 from stages.core.fingerprint import ResolvedInputs, changes
 from stages.core.new_release import is_new_release_meant
-from stages.privacy.plan import Plan
-from stages.training.abandoned import abandoned_runs
+from stages.ledger.ledger import Ledger
+from stages.privacy.accountants import Relation
+from stages.privacy.population import Population
+from stages.training.abandoned import abandon_others, other_runs
 from stages.training.intents import ABANDONED
-from stages.training.run_folder import run_folder
+from stages.training.run_folder import is_begun, run_folder
 
 _SHOWN = 5
 
 
-def require_no_unfinished(stage: str, plan: Plan, inputs: ResolvedInputs) -> None:
+def require_no_unfinished(stage: str, population: str, inputs: ResolvedInputs) -> None:
     """Refuse when a run on the same population was stopped before its end and the inputs are no longer its.
 
     Its noise may not serve other inputs, so it cannot go on; beginning anew abandons it and charges every
@@ -19,10 +21,10 @@ def require_no_unfinished(stage: str, plan: Plan, inputs: ResolvedInputs) -> Non
     """
     if is_new_release_meant():
         return
-    for run in abandoned_runs(stage, inputs.fingerprint(), plan):
+    for run in other_runs(stage, inputs.fingerprint(), population):
         folder = run_folder(stage, run.name)
         was_abandoned = ABANDONED in run.name
-        if was_abandoned or folder.finished_as() is not None or not folder.inputs.exists():
+        if not run.steps or was_abandoned or folder.finished_as() is not None or not folder.inputs.exists():
             continue
         found = changes(read_json(folder.inputs), inputs.values)
         said = "; ".join(found[:_SHOWN]) + (f"; and {len(found) - _SHOWN} more" if found[_SHOWN:] else "")
@@ -31,3 +33,21 @@ def require_no_unfinished(stage: str, plan: Plan, inputs: ResolvedInputs) -> Non
             f"changed: {said}. Restore them to go on with it, or abandon it, which charges its {run.steps} "
             "steps, by `dualpriv repro --new-release`"
         )
+
+
+def make_way(
+    ledger: Ledger,
+    stage: str,
+    inputs: ResolvedInputs,
+    recorded: str | None,
+    population: Population,
+    relation: Relation,
+) -> None:
+    """Let a release of ``stage`` begin or go on: other runs on ``population`` are charged and put away.
+
+    One that was stopped before its end is in the way (``require_no_unfinished``), unless this one goes on.
+    """
+    if is_begun(stage, inputs.fingerprint(), recorded):
+        return
+    require_no_unfinished(stage, population.name, inputs)
+    abandon_others(ledger, stage, inputs.fingerprint(), population, relation)

@@ -19,12 +19,13 @@ from stages.core.params import read_params, read_section
 from stages.ledger.ledger import Ledger
 from stages.privacy.chain import Entry
 from stages.privacy.events import event_from_json
+from stages.privacy.population import Population
 from stages.privacy.stream import RunKey, Streams
 from stages.profile import ProfileSettings
 from stages.records.row import rows_by_unit
 from stages.records.store import read_rows
+from stages.training.abandoned import abandon_others
 from stages.training.intents import read_begun
-from stages.training.retired_release import retire_releases
 from stages.vlm.encoder import Rule
 from stages.vlm.family import load
 from stages.vlm.fidelity import Sample
@@ -90,6 +91,14 @@ def entries(checkout: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> list[
     found = ledger_of(checkout, monkeypatch).entries("tiny")
     releases = [entry.body.release for entry in found if entry.kind == "reserve" and entry.body.stage == name]
     return [entry for entry in found if getattr(entry.body, "release", None) in releases]
+
+
+def put_away(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do with all runs of profile what the next one does with those before it."""
+    ledger = ledger_of(checkout, monkeypatch)
+    with chdir(checkout):
+        population = read_section(read_params(), "population", Population)
+        abandon_others(ledger, "profile", "none", population, "add_or_remove_one")
 
 
 def kinds(found: list[Entry]) -> list[str]:
@@ -235,8 +244,7 @@ def test_a_forced_rerun_is_a_fresh_release_and_no_key_is_found_or_kept(
     assert found_in(checkout, keys[1]) == ["planted: hex"], "the control must be found"
     left = [path.read_bytes() for path in (checkout / "scratch").rglob("*") if path.is_file()]
     assert not any(text in content for content in left for text in spellings(keys[0]).values()), "destroyed"
-    with chdir(checkout):
-        retire_releases("profile", "tiny", ledger_of(checkout, monkeypatch))
+    put_away(checkout, monkeypatch)
     assert list((checkout / "scratch").rglob("run.key")) == []
     kept = {path.name for path in (checkout / "scratch/profile/retired").iterdir()}
     assert kept == {first["charge"]["release"], second["charge"]["release"]}
@@ -299,17 +307,20 @@ def test_a_release_that_never_ended_stays_charged_when_another_has_taken_its_pla
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And one that was killed before it could read a private row is charged nothing."""
-    for dominant, moment in ((11, BEFORE_THE_OUTPUT), (10, BEFORE_THE_STEP)):
-        done = injected(pruned_to(dominant, checkout), "profile", **moment)
-        assert done.returncode == -signal.SIGKILL, done.stderr
+    done = injected(pruned_to(11, checkout), "profile", **BEFORE_THE_OUTPUT)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    refused = stage(pruned_to(10, checkout), "profile")
+    assert refused.returncode == 2 and "cannot go on, for its inputs have changed" in refused.stderr
+    done = injected(checkout, "profile", new_release="1", **BEFORE_THE_STEP)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     finished(pruned_to(9, checkout), "profile")
-    with chdir(checkout):
-        retire_releases("profile", "tiny", ledger_of(checkout, monkeypatch))
     found = entries(checkout, monkeypatch, "profile")
-    assert kinds(found) == ["reserve"] * 3 + ["settle"] + ["abandon"] * 2
-    begun, untouched = (entry.body.release for entry in found[:2])
-    charged = {entry.body.release: entry.body.event["class"] for entry in found[4:]}
-    assert charged == {begun: "GaussianDpEvent", untouched: "NoOpDpEvent"}
+    assert kinds(found) == ["reserve", "abandon", "reserve", "abandon", "reserve", "settle"]
+    assert [entry.body.event["class"] for entry in found if entry.kind == "abandon"] == [
+        "GaussianDpEvent",
+        "NoOpDpEvent",
+    ]
+    put_away(checkout, monkeypatch)
     assert list((checkout / "scratch").rglob("run.key")) == []
 
 
