@@ -85,6 +85,7 @@ class Calibrate(Releasing):
                 fidelity = fidelity_of(got.accuracy, full.accuracy)
                 found.append({**asdict(rule), **asdict(got), "fidelity": fidelity})
                 advance(len(found))
+        self._require_choice(found)
         self._write(asdict(full), found, {"charge": public_choice(self.name())})
 
     def _on_private_units(self, loaded: Loaded, every_token: Rule, rules: list[Rule], speed: Speed) -> None:
@@ -115,16 +116,22 @@ class Calibrate(Releasing):
             ]
             kept = loaded.family.slots_per_image(loaded.model)
             self._write({"kept": kept, "accuracy": accuracy}, found, release.to_json())
+        self._require_choice(found)  # only now: what the sentence says is released and settled
 
-    def _write(self, full: dict[str, Any], found: list[dict[str, Any]], about: dict[str, Any]) -> None:
+    def _choice(self, found: list[dict[str, Any]]) -> dict[str, Any] | None:
+        """Return the smallest budget that is enough, or None."""
         enough = [entry for entry in found if entry["fidelity"] >= self.calibrate.fidelity]
-        if not enough:
+        return {key: enough[0][key] for key in ("layer", "dominant", "contextual")} if enough else None
+
+    def _require_choice(self, found: list[dict[str, Any]]) -> None:
+        if self._choice(found) is None:
             raise ValueError(
                 f"no candidate keeps {self.calibrate.fidelity:.0%} of the accuracy on {self.calibrate.on} "
                 f"records (best {max(entry['fidelity'] for entry in found):.1%}): "
                 "add larger budgets to calibrate.candidates or lower calibrate.fidelity"
             )
-        chosen = {key: enough[0][key] for key in ("layer", "dominant", "contextual")}
+
+    def _write(self, full: dict[str, Any], found: list[dict[str, Any]], about: dict[str, Any]) -> None:
         write_json(
             self.calibration,
             {
@@ -132,7 +139,7 @@ class Calibrate(Releasing):
                 "records": self.calibrate.on,
                 "all": full,
                 "candidates": found,
-                "chosen": chosen,
+                "chosen": self._choice(found),
                 **about,
             },
         )

@@ -44,7 +44,7 @@ class Releasing(Stage):
     relation: Relation = section("privacy.relation")
 
 
-@dataclass(frozen=True)
+@dataclass
 class OneRelease:
     """A release that is reserved and begun: private rows may be read for it, and for nothing else."""
 
@@ -54,13 +54,18 @@ class OneRelease:
     code: str
     commit: str
     versions: Mapping[str, str]
+    is_given: bool = False
+    """Whether its one sum was asked for."""
 
     def sample(self, rows_by_unit: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
         """Return the rows to look at of each unit that joins."""
         return self.mechanism.sample(rows_by_unit, self.streams)
 
     def noised(self, contributions_UK: Tensor) -> NoisySum:
-        """Return the one noised sum of this release; asked twice of other sums, nothing would be hidden."""
+        """Return the one noised sum of this release; asked twice, equal noise would cancel: a ValueError."""
+        if self.is_given:
+            raise ValueError("a release gives one noised sum, for its noise may not serve two")
+        self.is_given = True
         return self.mechanism.release(contributions_UK, self.streams)
 
     def to_json(self) -> dict[str, Any]:

@@ -338,6 +338,30 @@ def test_a_release_that_was_given_up_is_begun_anew_with_another_key(
     assert kinds(entries(checkout, monkeypatch, "profile")) == ["reserve", "abandon", "reserve", "settle"]
 
 
+def test_when_noise_leaves_no_budget_that_is_enough_the_release_is_settled_and_says_so(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A random model is never right, so the noise alone decides: a key is looked for that leaves none."""
+    edit_params(checkout, {r"fidelity: \S+": "fidelity: 0.9"})
+    stage(checkout, "calibrate")
+    folder = the_folder(checkout, "calibrate")
+    shutil.rmtree(folder)
+    for number in range(10_000):
+        key = RunKey(number.to_bytes(32, "big"))
+        noise = Streams(key, folder.name, "calibrate").at("noise", 0, "sum").gaussian(3)
+        if noise.min() > 0.5:  # all tokens answer well, and every candidate loses much of it
+            break
+    give_key(checkout, key.secret, folder.name, "calibrate")
+    for again in range(2):
+        refused = stage(checkout, "calibrate")
+        assert refused.returncode == 2 and "no candidate keeps 90%" in refused.stderr
+        assert output(checkout, "calibrate")["chosen"] is None
+        assert kinds(entries(checkout, monkeypatch, "calibrate"))[2:] == ["reserve", "settle"], again
+    edit_params(checkout, {r"fidelity: \S+": "fidelity: 1.0e-9"})
+    done = stage(checkout, "calibrate")
+    assert "cannot go on" not in done.stderr, "it has ended, so other settings are free to begin"
+
+
 def test_noised_metrics_count_declared_kinds_of_both_models(checkout: Path) -> None:
     edit_params(
         ready_for("evaluate", checkout),
