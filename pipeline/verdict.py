@@ -1,0 +1,86 @@
+"""The verdict of an audit as a page of plain text that an auditor can paste."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+CHECKED = (
+    "every evidence file is spelled in one way only, and is the file that DVC recorded and later stages read",
+    "the plan keeps its target, delta is below 1 / max_units, sampling, clip and unit are as configured",
+    "every step of the trace is the planned one: sampler, rate, expected batch, clip and noise",
+    "charges and statement are what plan, trace and ledger give, value by value",
+    "the ledger is one unbroken chain within its limit, and covers every release that was charged",
+)
+_SIGNATURES = {
+    "absent": "none: nobody vouches for this evidence",
+    "not verified": "present and NOT VERIFIED: give --public-key",
+    "refused": "REFUSED: see the findings",
+}
+
+
+def verdict_text(verdict: Mapping[str, Any]) -> str:
+    """Return the page, in printable ASCII alone: nothing that evidence says can hide there or look alike."""
+    page = "\n".join([*_head(verdict), *_recomputed(verdict), *_checked(verdict), *_findings(verdict)])
+    return "".join(char if char == "\n" or " " <= char <= "~" else _escaped(char) for char in page)
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode()
+
+
+def _head(verdict: Mapping[str, Any]) -> Iterator[str]:
+    public = ", declared public" if verdict["population_is_public"] is True else ""
+    yield "# Privacy audit"
+    yield ""
+    yield f"- evidence: {verdict['source']}"
+    yield f"- population: {verdict['population']!a}{public}, at most {verdict['max_units']!a} units"
+    yield f"- unit and relation: {verdict['unit']!a}, {verdict['relation']!a}"
+    yield (
+        f"- stated: epsilon {_number(verdict['epsilon'])} at delta {verdict['delta']!a}, target "
+        f"{verdict['target_epsilon']!a}"
+    )
+    signature = verdict["signature"]
+    signed = _SIGNATURES.get(
+        signature["status"],
+        f"verified, number {signature['number']} of {signature['day']}, key {signature['key']}",
+    )
+    yield f"- signature: {signed}"
+    yield f"- weights: {verdict['weights']}"
+
+
+def _recomputed(verdict: Mapping[str, Any]) -> Iterator[str]:
+    names = sorted({name for price in verdict["recomputed"] for name in price["checks"]})
+    if not verdict["recomputed"]:
+        return
+    yield "\n## Recomputed epsilon\n"
+    yield "| what | decides | epsilon | " + "".join(f"{name} | " for name in names) + "delta |"
+    yield "|---|---|---|" + "---|" * (len(names) + 1)
+    for price in verdict["recomputed"]:
+        checks = "".join(f"{_check(price, name)} | " for name in names)
+        epsilon = _number(price["epsilon"])
+        yield f"| {price['what']} | {price['accountant']} | {epsilon} | {checks}{price['delta']!a} |"
+
+
+def _check(price: Mapping[str, Any], name: str) -> str:
+    return _number(price["checks"][name]) if name in price["checks"] else "not applicable"
+
+
+def _checked(verdict: Mapping[str, Any]) -> Iterator[str]:
+    yield "\n## Checked\n"
+    yield from (f"- {check}" for check in CHECKED)
+
+
+def _findings(verdict: Mapping[str, Any]) -> Iterator[str]:
+    yield "\n## Findings\n"
+    for finding in verdict["findings"]:
+        mark = "ERROR  " if finding["severity"] == "error" else "warning"
+        at = f" (in {finding['revision'][:12]})" if finding.get("revision") else ""
+        yield f"- {mark} {finding['file']}{at}: {finding['problem']}"
+    if not verdict["findings"]:
+        yield "none"
+    yield f"\nverdict: {verdict['verdict']}"
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "none (no guarantee)"
+    return f"{value:.4f}" if isinstance(value, int | float) else ascii(value)
