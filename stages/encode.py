@@ -1,5 +1,6 @@
 """The frozen vision tower, run once: pruned visual tokens and token rows, cached as safetensors."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -11,10 +12,8 @@ from stages.core.fingerprint import ResolvedInputs
 from stages.core.progress import progress
 from stages.core.ranks import Ranks, joined
 from stages.core.speed import Speed, use
-from stages.ledger.population_key import population_key
-from stages.privacy.population import Population
 from stages.records.encoded import write_encoded
-from stages.records.store import read_rows
+from stages.records.store import SALT, read_rows
 from stages.vlm.encoder import Rule, TokenSelection, distinct_images, encode_set
 from stages.vlm.family import Loaded, load
 from stages.vlm.source import Model
@@ -28,7 +27,6 @@ class Encode(Stage):
 
     tokens: TokenSelection
     model: Model
-    population: Population
     backbone: Path = reads("models/backbone")
     calibration: Path = reads("data/calibrate/calibration.json")
     train: Path = reads("data/records/train")
@@ -53,9 +51,12 @@ class Encode(Stage):
             found = encode_set(loaded, rows, rule, advance, ranks)
         if not ranks.leads:
             return
-        key = population_key(self.population.name)
-        salt = key.digest("salt encoded", (records / "salt").read_bytes()).hex()
-        write_encoded(encoded, found, salt)
+        write_encoded(encoded, found, _salt(records))
+
+
+def _salt(records: Path) -> str:
+    """Return the salt of the encoded set: whoever knows that of its records, and nobody else, can tell it."""
+    return hashlib.sha256(b"salt encoded\0" + (records / SALT).read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":

