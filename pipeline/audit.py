@@ -6,6 +6,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from pipeline.all_revisions import all_revisions
 from pipeline.evidence_files import evidence_at
 from pipeline.evidence_source import Checkout, EvidenceSource, Repository, Revision
 from pipeline.key_files import read_key_file
@@ -22,7 +23,7 @@ from stages.privacy.signature_findings import ADAPTER, signature_verdict
 def audit_command(
     *,
     revision: str | None,
-    all_revisions: bool,
+    history: bool,
     require_weights: bool,
     public: Path | None,
     latest: Path | None,
@@ -34,12 +35,17 @@ def audit_command(
     (a file is missing, the revision is unknown) is a ValueError, for which the command line exits 2.
     """
     quiet_accountants()
+    if revision is not None and history:
+        raise ValueError(
+            "--rev audits one revision and --all-revs counts in all of them: give one of the two"
+        )
     verdict = audit(
         Path.cwd(),
         revision=revision,
         require_weights=require_weights,
         public=None if public is None else public_key(read_key_file(public), str(public)),
         latest=None if latest is None else read_key_file(latest),
+        history=history,
     )
     print(json.dumps(verdict, indent=2, sort_keys=True) if as_json else verdict_text(verdict))
     return 0 if verdict["verdict"] == "pass" else 1
@@ -52,10 +58,12 @@ def audit(
     require_weights: bool = False,
     public: Ed25519PublicKey | None = None,
     latest: bytes | None = None,
+    history: bool = False,
 ) -> dict[str, Any]:
     """Return the verdict on the evidence in ``root``, or in a revision of it, as JSON.
 
-    ``public`` is the key of whoever must have signed it, ``latest`` a signed statement that it has to extend.
+    ``public`` is the key of whoever must have signed it, ``latest`` a signed statement that it has to extend;
+    ``history`` adds up what all revisions show.
     """
     source = _source(root, revision)
     evidence = evidence_at(source)
@@ -65,7 +73,8 @@ def audit(
     weights, weights_found = "not checked", list[Finding]()
     if source.revision is None or require_weights:
         weights, weights_found = _weights(root / ADAPTER, evidence, require_weights)
-    found = [*audited.findings, *signature.findings, *weights_found]
+    everything, in_history = all_revisions(root, evidence) if history else (None, [])
+    found = [*audited.findings, *signature.findings, *weights_found, *in_history]
     statement, plan = (evidence.values.get(file, {}) for file in (STATEMENT, PLAN))
     signed = signature.signed
     return {
@@ -74,20 +83,16 @@ def audit(
         "source": source.described(),
         "evidence": {file: evidence.sha256(file) for file in sorted(evidence.contents)},
         "findings": [
-            {"file": finding.file, "problem": finding.problem, "severity": finding.severity}
+            {
+                "file": finding.file,
+                "problem": finding.problem,
+                "severity": finding.severity,
+                "revision": finding.revision,
+            }
             for finding in found
         ],
-        "recomputed": [
-            {
-                "what": price.what,
-                "delta": price.delta,
-                "relation": price.relation,
-                "accountant": price.accountant,
-                "epsilon": _finite(price.epsilon),
-                "checks": {name: _finite(check) for name, check in price.checks.items()},
-            }
-            for price in audited.priced
-        ],
+        "recomputed": [price.to_json() for price in audited.priced],
+        "all_revisions": everything,
         "signature": {
             "status": signature.status,
             "key": signed.key if signed else None,
@@ -140,7 +145,3 @@ def _weights(adapter: Path, evidence: Evidence, required: bool) -> tuple[str, li
         return "not checked", [missing] if required else []
     found = [*weight_findings(evidence.values.get(TRACE, {}), present)]
     return "differ" if found else "checked", found
-
-
-def _finite(value: float) -> float | None:
-    return None if value == float("inf") else value

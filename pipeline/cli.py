@@ -77,7 +77,7 @@ def audit(
     raise typer.Exit(
         audit_command(
             revision=revision,
-            all_revisions=all_revisions,
+            history=all_revisions,
             require_weights=require_weights,
             public=public_key,
             latest=latest,

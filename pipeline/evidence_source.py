@@ -110,9 +110,9 @@ class Repository:
             )
         return self._git("rev-list", "--all", "--date-order").stdout.decode().split()
 
-    def is_ancestor(self, earlier: str, later: str) -> bool:
-        """Tell whether ``later`` builds on ``earlier``."""
-        return not self._git("merge-base", "--is-ancestor", earlier, later, check=False).returncode
+    def ancestors(self) -> list[str]:
+        """Return the commits that the checkout builds on, its own included; none before the first commit."""
+        return self._git("rev-list", "HEAD", "--", check=False).stdout.decode().split()
 
     def subject(self, commit: str) -> str:
         """Return the day and the first line of a commit's message."""

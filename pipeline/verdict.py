@@ -1,6 +1,6 @@
 """The verdict of an audit as a page of plain text that an auditor can paste."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 CHECKED = (
@@ -10,6 +10,7 @@ CHECKED = (
     "charges and statement are what plan, trace and ledger give, value by value",
     "the ledger is one unbroken chain within its limit, and covers every release that was charged",
 )
+_NUMBERS = ("count", "sampling_probability", "noise_multiplier")
 _SIGNATURES = {
     "absent": "none: nobody vouches for this evidence",
     "not verified": "present and NOT VERIFIED: give --public-key",
@@ -19,7 +20,15 @@ _SIGNATURES = {
 
 def verdict_text(verdict: Mapping[str, Any]) -> str:
     """Return the page, in printable ASCII alone: nothing that evidence says can hide there or look alike."""
-    page = "\n".join([*_head(verdict), *_recomputed(verdict), *_checked(verdict), *_findings(verdict)])
+    page = "\n".join(
+        [
+            *_head(verdict),
+            *_table("## Recomputed epsilon", verdict["recomputed"]),
+            *_all_revisions(verdict["all_revisions"]),
+            *_checked(verdict),
+            *_findings(verdict),
+        ]
+    )
     return "".join(char if char == "\n" or " " <= char <= "~" else _escaped(char) for char in page)
 
 
@@ -47,14 +56,14 @@ def _head(verdict: Mapping[str, Any]) -> Iterator[str]:
     yield f"- weights: {verdict['weights']}"
 
 
-def _recomputed(verdict: Mapping[str, Any]) -> Iterator[str]:
-    names = sorted({name for price in verdict["recomputed"] for name in price["checks"]})
-    if not verdict["recomputed"]:
+def _table(title: str, prices: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    names = sorted({name for price in prices for name in price["checks"]})
+    if not prices:
         return
-    yield "\n## Recomputed epsilon\n"
+    yield f"\n{title}\n"
     yield "| what | decides | epsilon | " + "".join(f"{name} | " for name in names) + "delta |"
     yield "|---|---|---|" + "---|" * (len(names) + 1)
-    for price in verdict["recomputed"]:
+    for price in prices:
         checks = "".join(f"{_check(price, name)} | " for name in names)
         epsilon = _number(price["epsilon"])
         yield f"| {price['what']} | {price['accountant']} | {epsilon} | {checks}{price['delta']!a} |"
@@ -62,6 +71,41 @@ def _recomputed(verdict: Mapping[str, Any]) -> Iterator[str]:
 
 def _check(price: Mapping[str, Any], name: str) -> str:
     return _number(price["checks"][name]) if name in price["checks"] else "not applicable"
+
+
+def _all_revisions(found: Mapping[str, Any] | None) -> Iterator[str]:
+    if found is None:
+        return
+    yield "\n## All revisions\n"
+    yield f"{found['commits']} commits of every ref, {found['states']} different states of the evidence"
+    for population in found["populations"]:
+        kind = "declared public" if population["public"] else "not public"
+        yield f"\n### Population {population['population']!a}, {kind}\n"
+        yield "| release | stage | split | event | first seen | ledger |"
+        yield "|---|---|---|---|---|---|"
+        for release in population["releases"]:
+            seen = (release["first_seen"] or "")[:12] or "not committed"
+            yield (
+                f"| {release['release']} | {release['stage']} | {release['split']} | "
+                f"{_event(release['event'])} | {seen} | {release['ledger'] or 'not there'} |"
+            )
+        yield from _table("True total, as one fixed sequence:", population["recomputed"])
+        if population["filter"]:
+            total = population["filter"]
+            yield (
+                f"\nBy the ledger's filter, however releases were chosen: epsilon {_number(total['epsilon'])} "
+                f"of {total['limit_epsilon']:g} at delta {total['delta']:g} (Renyi order {total['order']:g})"
+            )
+
+
+def _event(event: Any) -> str:
+    """Return an event in a few words: what it holds, in the order of its form."""
+    if not isinstance(event, dict):
+        return "not told"
+    inner = [_event(part) for part in event.get("events", [event["event"]] if "event" in event else [])]
+    words = [str(event.get("class")).removesuffix("DpEvent")]
+    words += [f"{event[key]:g}" for key in _NUMBERS if isinstance(event.get(key), int | float)]
+    return " ".join(words) + (f"({', '.join(inner)})" if inner else "")
 
 
 def _checked(verdict: Mapping[str, Any]) -> Iterator[str]:

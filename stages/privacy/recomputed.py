@@ -1,15 +1,22 @@
 """Price what was released, by the deciding accountant and every valid check side by side."""
 
+import json
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import dp_accounting
 
+from stages.core.canonical import canonical_json
 from stages.privacy.accounting import ACCOUNTANT, Relation, epsilon_of, rdp_epsilon_of
 from stages.privacy.events import event_from_json
 from stages.privacy.evidence import CHARGES
 from stages.privacy.findings import Finding
+from stages.privacy.release_census import Population, events_of
+
+_RELATIONS: tuple[Relation, ...] = ("add_or_remove_one", "replace_one")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +31,15 @@ class Priced:
     """By the deciding accountant; infinity without privacy."""
     checks: Mapping[str, float]
     """By every accountant that is valid for these events and this relation; may be none."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the price as JSON; infinity is null."""
+        finite = {name: _finite(check) for name, check in self.checks.items()}
+        return {**asdict(self), "epsilon": _finite(self.epsilon), "checks": finite}
+
+
+def _finite(epsilon: float) -> float | None:
+    return epsilon if math.isfinite(epsilon) else None
 
 
 def priced(what: str, events: Sequence[dp_accounting.DpEvent], delta: float, relation: Relation) -> Priced:
@@ -49,6 +65,38 @@ def priced_charges(charges: Mapping[str, Any], delta: float, relation: Relation)
         if charge.get("release")
         for event in [event_from_json(charge["event"])]
     ]
+
+
+def priced_population(population: Population) -> list[Priced]:
+    """Return the price of all releases of a population, as one fixed sequence; none where it cannot be told.
+
+    In parallel the larger of the splits is the total, else everything composed. A sequence that was chosen on
+    the way is not fixed: what holds then is the ledger's filter.
+    """
+    relations = {one.relation for seen in population.seen.values() for one in seen if one.event is not None}
+    if not population.deltas:
+        return []
+    delta = min(population.deltas)
+    relation = next((known for known in _RELATIONS if relations == {known}), None)
+    if relation is None:
+        return []
+    events = events_of(population)
+    composition = population.ledger.history.composition if population.ledger else "sequential"
+    if composition == "sequential":
+        whole = [event for split in events.values() for event in split]
+        return [_priced_many("all releases", whole, delta, relation)]
+    return [
+        _priced_many(f"all releases on {split}", events[split], delta, relation) for split in sorted(events)
+    ]
+
+
+def _priced_many(what: str, stored: Sequence[Mapping[str, Any]], delta: float, relation: Relation) -> Priced:
+    counts = Counter(canonical_json(event) for event in stored)
+    events = [
+        dp_accounting.SelfComposedDpEvent(event_from_json(json.loads(text)), count)
+        for text, count in sorted(counts.items())
+    ]
+    return priced(f"{what} ({len(stored)})", events, delta, relation)
 
 
 def disagreements(found: Sequence[Priced]) -> Iterator[Finding]:

@@ -1,0 +1,280 @@
+"""Every release that any revision of the evidence shows, counted once, and what they spent together."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from stages.privacy.evidence import CHARGES, CHOICES, LEDGER, METRICS, PLAN, TRACE, Evidence
+from stages.privacy.exported_ledger import ExportedLedger, read_ledger
+from stages.privacy.findings import Finding, Severity, shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """The evidence of one commit, or of the checkout."""
+
+    revision: str | None
+    is_past: bool
+    """The evidence that was asked about builds on it."""
+    evidence: Evidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """A release as one file of one moment shows it."""
+
+    population: str
+    release: str
+    stage: str
+    split: str
+    unit: str
+    relation: str
+    event: Mapping[str, Any] | None
+    """Its serialised privacy event; None where the file does not say."""
+    file: str
+    revision: str | None
+
+
+@dataclass(kw_only=True)
+class Population:
+    """What all moments together show of one population."""
+
+    name: str
+    is_public: bool = True
+    """Every moment declares it public."""
+    deltas: set[float] = field(default_factory=set)
+    seen: dict[str, list[Seen]] = field(default_factory=dict)
+    """By release."""
+    ledger: ExportedLedger | None = None
+    """The longest chain of those that agree."""
+    ledger_at: str | None = None
+
+    @property
+    def severity(self) -> Severity:
+        """Return how bad it is when something about this population cannot be shown."""
+        return "warning" if self.is_public else "error"
+
+
+@dataclass(frozen=True)
+class Census:
+    """The populations, by name, and what does not fit together."""
+
+    populations: Mapping[str, Population]
+    findings: tuple[Finding, ...]
+
+
+def census_of(moments: Sequence[Moment]) -> Census:
+    """Count the releases of all moments by their id.
+
+    What cannot be read at a moment is an error, and a warning where it declares its population public.
+    """
+    populations: dict[str, Population] = {}
+    found: list[Finding] = []
+    for moment in moments:
+        _declare(moment, populations)
+    for moment in moments:
+        found += _unreadable(moment, populations)
+        for seen in _seen(moment):
+            population = populations.setdefault(
+                seen.population, Population(name=seen.population, is_public=False)
+            )
+            population.seen.setdefault(seen.release, []).append(seen)
+    for name in sorted(populations):
+        found += _ledgers(populations[name], moments)
+        found += _releases(populations[name])
+    return Census(populations, tuple(found))
+
+
+def _declare(moment: Moment, populations: dict[str, Population]) -> None:
+    declared = _dict(moment.evidence.values.get(PLAN)).get("population")
+    plan = _dict(moment.evidence.values.get(PLAN))
+    name = _dict(declared).get("name")
+    if isinstance(name, str):
+        population = populations.setdefault(name, Population(name=name))
+        population.is_public &= _dict(declared).get("public") is True
+        if isinstance(plan.get("delta"), float) and 0 < plan["delta"] < 1:
+            population.deltas.add(plan["delta"])
+
+
+def _unreadable(moment: Moment, populations: Mapping[str, Population]) -> Iterator[Finding]:
+    if moment.revision is None:
+        return  # the audit of the evidence asked about has said it
+    name = _dict(_dict(moment.evidence.values.get(PLAN)).get("population")).get("name")
+    population = populations.get(name) if isinstance(name, str) else None
+    for finding in moment.evidence.unreadable:
+        severity = population.severity if population else "error"
+        yield Finding(finding.file, finding.problem, severity, moment.revision)
+
+
+def _seen(moment: Moment) -> Iterator[Seen]:
+    values, where = moment.evidence.values, moment.revision
+    listed = _dict(values.get(CHARGES)).get("charges")
+    charges = [_dict(charge) for charge in (listed if isinstance(listed, list) else [])]
+    for charge in charges:
+        yield from _of_charge(charge, CHARGES, where)
+    for file in (*CHOICES, METRICS):
+        yield from _of_charge(_dict(_dict(values.get(file)).get("charge")), file, where)
+    trace, plan = _dict(values.get(TRACE)), _dict(values.get(PLAN))
+    release, population = trace.get("release"), trace.get("population")
+    if isinstance(release, str) and isinstance(population, str):
+        yield Seen(
+            population=population,
+            release=release,
+            stage="finetune",
+            split="train",
+            unit=str(_dict(plan.get("population")).get("unit")),
+            relation=str(plan.get("relation")),
+            event=None,
+            file=TRACE,
+            revision=where,
+        )
+
+
+def _of_charge(charge: Mapping[str, Any], file: str, revision: str | None) -> Iterator[Seen]:
+    words = [charge.get(key) for key in ("population", "release", "stage", "split", "unit", "relation")]
+    if all(isinstance(word, str) for word in words) and isinstance(charge.get("event"), dict):
+        population, release, stage, split, unit, relation = map(str, words)
+        yield Seen(
+            population=population,
+            release=release,
+            stage=stage,
+            split=split,
+            unit=unit,
+            relation=relation,
+            event=charge["event"],
+            file=file,
+            revision=revision,
+        )
+
+
+def _ledgers(population: Population, moments: Sequence[Moment]) -> Iterator[Finding]:
+    """Choose the longest chain, and yield every other that is not a beginning of it."""
+    chains: list[tuple[Moment, ExportedLedger]] = []
+    for moment in moments:
+        value = moment.evidence.values.get(LEDGER)
+        if value is None or value.get("population") != population.name:
+            continue
+        try:
+            chains.append((moment, read_ledger(value)))
+        except ValueError as error:
+            if moment.revision is not None:
+                yield Finding(LEDGER, str(error), population.severity, moment.revision)
+    if not chains:
+        return
+    longest_at, longest = max(chains, key=lambda chain: len(chain[1].entries))
+    population.ledger, population.ledger_at = longest, longest_at.revision
+    if longest.history.opened is not None:
+        population.is_public &= longest.history.opened.public
+    yield from _not_one_chain(population, chains, longest_at, longest)
+
+
+def _not_one_chain(
+    population: Population,
+    chains: Sequence[tuple[Moment, ExportedLedger]],
+    longest_at: Moment,
+    longest: ExportedLedger,
+) -> Iterator[Finding]:
+    told = set[int]()
+    for moment, chain in chains:
+        fork = next(
+            (
+                one.sequence
+                for one, other in zip(chain.entries, longest.entries, strict=False)
+                if one != other
+            ),
+            None,
+        )
+        if fork is not None and fork not in told:
+            told.add(fork)
+            yield Finding(
+                LEDGER,
+                f"is another chain of population {shown(population.name)} than that of {_at(longest_at)}: "
+                f"they part at entry {fork}",
+                "error",
+                moment.revision,
+            )
+        elif moment.revision is None and len(chain.entries) < len(longest.entries):
+            more = len(longest.entries) - len(chain.entries)
+            yield Finding(
+                LEDGER,
+                f"was cut: {_at(longest_at)}, on which this builds, holds {more} more entries"
+                if longest_at.is_past
+                else f"is older than that of {_at(longest_at)}, which holds {more} more entries",
+                population.severity if longest_at.is_past else "warning",
+            )
+
+
+def _releases(population: Population) -> Iterator[Finding]:
+    """Yield releases that contradict themselves, and those that no ledger entry covers."""
+    covered = population.ledger.history.releases if population.ledger else {}
+    for release in sorted(population.seen):
+        seen = population.seen[release]
+        told = [one for one in seen if one.event is not None]
+        if not told:
+            yield Finding(
+                TRACE,
+                f"shows release {shown(release)}, which no charge covers",
+                population.severity,
+                seen[0].revision,
+            )
+        for one in told[1:]:
+            if (one.event, one.split, one.unit, one.relation) != (
+                told[0].event,
+                told[0].split,
+                told[0].unit,
+                told[0].relation,
+            ):
+                yield Finding(
+                    one.file,
+                    f"charges release {shown(release)} otherwise than {_at_revision(told[0].revision)}: "
+                    f"{shown(one.event)}, not {shown(told[0].event)}",
+                    "error",
+                    one.revision,
+                )
+                break
+        if release not in covered:
+            yield Finding(
+                seen[0].file,
+                f"shows release {shown(release)} of population {shown(population.name)}, which no ledger holds",
+                population.severity,
+                seen[0].revision,
+            )
+        elif told and told[0].event != covered[release].event and covered[release].state != "reserved":
+            yield Finding(
+                told[0].file,
+                f"charges release {shown(release)} otherwise than the ledger: {shown(told[0].event)}, not "
+                f"{shown(covered[release].event)}",
+                "error",
+                told[0].revision,
+            )
+
+
+def events_of(population: Population) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the serialised events of every release by split, those that only the ledger knows included.
+
+    A release counts by its charges where it has any, for each different one of them, and else by the ledger.
+    """
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for release in sorted(population.seen):
+        different: list[tuple[str, Mapping[str, Any]]] = []
+        for one in population.seen[release]:
+            if one.event is not None and (one.split, one.event) not in different:
+                different.append((one.split, one.event))
+        for split, event in different:
+            found.setdefault(split, []).append(event)
+    for release, known in (population.ledger.history.releases if population.ledger else {}).items():
+        if all(one.event is None for one in population.seen.get(release, [])):
+            found.setdefault(known.split, []).append(known.event)
+    return found
+
+
+def _at(moment: Moment) -> str:
+    return _at_revision(moment.revision)
+
+
+def _at_revision(revision: str | None) -> str:
+    return "the evidence asked about" if revision is None else f"commit {revision[:12]}"
+
+
+def _dict(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
