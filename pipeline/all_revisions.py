@@ -7,8 +7,8 @@ from typing import Any
 from pipeline.evidence_files import evidence_at
 from pipeline.evidence_source import Repository, Revision
 from stages.privacy.audit import audit_of
-from stages.privacy.evidence import FILES, READ, Evidence
-from stages.privacy.findings import Finding, is_sound
+from stages.privacy.evidence import CHARGES, FILES, READ, Evidence
+from stages.privacy.findings import Finding, is_sound, shown
 from stages.privacy.recomputed import Priced, disagreements, priced_population
 from stages.privacy.release_census import Moment, Population, Seen, census_of
 from stages.privacy.totals import totals_of
@@ -24,10 +24,17 @@ def all_revisions(root: Path, asked: Evidence) -> tuple[dict[str, Any], list[Fin
     commits = repository.commits()
     past = list(_moments(repository, commits))
     census = census_of([Moment(revision=None, is_past=False, evidence=asked), *past])
-    prices = {name: priced_population(population) for name, population in sorted(census.populations.items())}
     found = [*census.findings, *(finding for moment in past for finding in _contradictions(moment))]
-    found += [finding for price in prices.values() for finding in disagreements(price)]
-    listed = [_population(census.populations[name], prices[name]) for name in prices]
+    listed = []
+    for _, population in sorted(census.populations.items()):
+        prices = list[Priced]()
+        try:
+            prices = priced_population(population)
+        except ValueError as error:
+            total = f"population {shown(population.name)} has no total: {error}"
+            found.append(Finding(CHARGES, total, population.severity))
+        found += disagreements(prices)
+        listed.append(_population(population, prices))
     return {"commits": len(commits), "states": len(past), "populations": listed}, found
 
 

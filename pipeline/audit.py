@@ -128,8 +128,7 @@ def _source(root: Path, revision: str | None) -> EvidenceSource:
 
 
 def _require_whole(evidence: Evidence, source: EvidenceSource) -> None:
-    told = {finding.file for finding in evidence.unreadable}
-    missing = [file for file in evidence.missing() if file not in told]
+    missing = evidence.missing()
     if missing:
         where = "this checkout" if source.revision is None else f"commit {source.revision[:12]}"
         raise ValueError(

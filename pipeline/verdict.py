@@ -93,7 +93,7 @@ def _all_revisions(found: Mapping[str, Any] | None) -> Iterator[str]:
         if population["filter"]:
             total = population["filter"]
             yield (
-                f"\nBy the ledger's filter, however releases were chosen: epsilon {_number(total['epsilon'])} "
+                f"\nBy the ledger's filter, however they were chosen: epsilon {_number(total['epsilon'])} "
                 f"of {total['limit_epsilon']:g} at delta {total['delta']:g} (Renyi order {total['order']:g})"
             )
 

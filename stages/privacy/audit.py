@@ -36,8 +36,8 @@ def audit_of(evidence: Evidence) -> Audit:
     stored = evidence.values[PLAN]
     try:
         plan = plan_of_one(stored)
-    except (ValueError, KeyError, TypeError) as error:
-        return Audit((*found, Finding(PLAN, str(error.args[0]).removeprefix(f"{PLAN} "))), ())
+    except ValueError as error:
+        return Audit((*found, Finding(PLAN, str(error).removeprefix(f"{PLAN} "))), ())
     trace = trace_of_one(plan, evidence.values[TRACE])
     broken = [*trace_form_findings(trace)]
     found += [*plan_findings(plan, stored, evidence.lock), *broken]

@@ -78,12 +78,12 @@ class Evidence:
         return int(self.values[PLAN]["version"])
 
     def missing(self) -> list[str]:
-        """Return the files that an audit of this evidence needs and that are not there."""
-        plan = self.values.get(PLAN)
-        version = plan.get("version") if isinstance(plan, dict) else None
-        at_least = version if isinstance(version, int) else VERSIONS[-1]
-        needed = [file for file in (*FILES, LOCK) if _SINCE.get(file, 1) <= at_least]
-        return [file for file in needed if file not in self.contents]
+        """Return the files that an audit of this evidence needs and that are not there at all."""
+        versions = [self.values[file].get("version") for file in _VERSIONED if file in self.values]
+        latest = max((version for version in VERSIONS if version in versions), default=VERSIONS[0])
+        needed = [file for file in (*FILES, LOCK) if _SINCE.get(file, 1) <= latest]
+        told = {finding.file for finding in self.unreadable}
+        return [file for file in needed if file not in self.contents and file not in told]
 
     def sha256(self, file: str) -> str:
         """Return the SHA-256 of a file."""
@@ -116,15 +116,17 @@ def read_evidence(contents: Mapping[str, bytes], lock: Any, unread: Iterable[Fin
 
 
 def _versions(values: Mapping[str, Any]) -> Iterator[Finding]:
-    known = [values[file].get("version") for file in _VERSIONED if file in values]
+    known = {shown(values[file].get("version")) for file in _VERSIONED if file in values}
     for file in _VERSIONED:
         if file not in values:
             continue
         version = values[file].get("version")
         if type(version) is not int or version not in VERSIONS:
             yield Finding(file, f"has version {shown(version)}; this dualpriv reads {list(VERSIONS)}")
-        elif version != known[0]:
-            yield Finding(file, f"has version {version} beside a plan of version {shown(known[0])}")
+        elif len(known) > 1:
+            yield Finding(
+                file, f"has version {version} among evidence of versions {', '.join(sorted(known))}"
+            )
 
 
 def _is_named(item: Mapping[str, Any]) -> bool:

@@ -1,5 +1,6 @@
 """Check a plan against itself, and against the public configuration that DVC recorded."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -7,6 +8,7 @@ from stages.privacy.accounting import epsilon_of
 from stages.privacy.evidence import PLAN, Lock
 from stages.privacy.findings import Finding, shown
 from stages.privacy.plan import Plan
+from stages.privacy.priceable import require_priceable
 
 _ESTIMATOR_OF = {"gaussian": "gradient", "none": "nonprivate"}
 _ONCE_CALLED = {"population": "privacy.population", "privacy": "privacy.target"}
@@ -24,6 +26,7 @@ _CONFIGURED: Mapping[str, tuple[str, str]] = {
     "population.public": ("population", "public"),
     "population.unit": ("population", "unit"),
 }
+_ACCOUNTANT = re.compile(r"dp_accounting \d+(\.\d+){1,3} PLD", re.ASCII)
 _OF_NOISE = ("clip", "clip_rule", "clip_groups")
 
 
@@ -33,6 +36,8 @@ def plan_findings(plan: Plan, stored: Mapping[str, Any], lock: Lock) -> Iterator
         yield Finding(
             PLAN, f"delta {plan.delta} is not below 1 / max_units: at that delta one unit may be published"
         )
+    if not _ACCOUNTANT.fullmatch(plan.accountant):
+        yield Finding(PLAN, f"names the accountant {shown(plan.accountant)}, which decides about no plan")
     yield from _mechanism(plan)
     keys = dict(_CONFIGURED)
     if plan.mechanism == "gaussian":
@@ -50,7 +55,13 @@ def _mechanism(plan: Plan) -> Iterator[Finding]:
             f"mechanism '{plan.mechanism}' does not go with its noise multiplier, clip and epsilon",
         )
     elif plan.epsilon is not None:
-        epsilon = epsilon_of([plan.event(plan.sampling.steps)], plan.delta, plan.relation)
+        event = plan.event(plan.sampling.steps)
+        try:
+            require_priceable(event)
+        except ValueError as error:
+            yield Finding(PLAN, f"cannot be priced: {error}")
+            return
+        epsilon = epsilon_of([event], plan.delta, plan.relation)
         if not abs(epsilon - plan.epsilon) <= 1e-9 * epsilon:
             yield Finding(PLAN, f"promises epsilon {plan.epsilon}, but its steps spend {epsilon:.6f}")
         if not epsilon <= plan.target_epsilon:

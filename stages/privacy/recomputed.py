@@ -14,6 +14,7 @@ from stages.privacy.accounting import ACCOUNTANT, Relation, epsilon_of, rdp_epsi
 from stages.privacy.events import event_from_json
 from stages.privacy.evidence import CHARGES
 from stages.privacy.findings import Finding
+from stages.privacy.priceable import require_priceable
 from stages.privacy.release_census import Population, events_of
 
 _RELATIONS: tuple[Relation, ...] = ("add_or_remove_one", "replace_one")
@@ -43,7 +44,9 @@ def _finite(epsilon: float) -> float | None:
 
 
 def priced(what: str, events: Sequence[dp_accounting.DpEvent], delta: float, relation: Relation) -> Priced:
-    """Return the price of events composed."""
+    """Return the price of events composed; what would take for ever is a ValueError."""
+    for event in events:
+        require_priceable(event)
     check = rdp_epsilon_of(events, delta, relation)
     return Priced(
         what=what,
@@ -68,18 +71,20 @@ def priced_charges(charges: Mapping[str, Any], delta: float, relation: Relation)
 
 
 def priced_population(population: Population) -> list[Priced]:
-    """Return the price of all releases of a population, as one fixed sequence; none where it cannot be told.
+    """Return the price of all releases of a population, as one fixed sequence; a ValueError says why not.
 
     In parallel the larger of the splits is the total, else everything composed. A sequence that was chosen on
     the way is not fixed: what holds then is the ledger's filter.
     """
-    relations = {one.relation for seen in population.seen.values() for one in seen if one.event is not None}
-    if not population.deltas:
-        return []
+    counted = {(one.unit, one.relation) for seen in population.seen.values() for one in seen if one.event}
+    if len(counted) > 1:
+        raise ValueError(
+            f"its releases count by {len(counted)} different units or relations: they have no sum"
+        )
+    relation = next((known for known in _RELATIONS if known in {under for _, under in counted}), None)
+    if relation is None or not population.deltas:
+        raise ValueError("none of its evidence says by which relation and delta")
     delta = min(population.deltas)
-    relation = next((known for known in _RELATIONS if relations == {known}), None)
-    if relation is None:
-        return []
     events = events_of(population)
     composition = population.ledger.history.composition if population.ledger else "sequential"
     if composition == "sequential":

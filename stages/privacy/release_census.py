@@ -235,7 +235,7 @@ def _releases(population: Population) -> Iterator[Finding]:
         if release not in covered:
             yield Finding(
                 seen[0].file,
-                f"shows release {shown(release)} of population {shown(population.name)}, which no ledger holds",
+                f"shows release {shown(release)} of population {shown(population.name)}, in no ledger",
                 population.severity,
                 seen[0].revision,
             )

@@ -17,6 +17,7 @@ from stages.privacy.events import event_from_json, event_to_json
 from stages.privacy.evidence import CHARGES, CHOICES, METRICS, PLAN, STATEMENT, TRACE, Evidence
 from stages.privacy.findings import Finding, differences, shown
 from stages.privacy.plan import Plan, read_plan
+from stages.privacy.priceable import require_priceable
 
 _SINCE_CLIP_RULES = ("rows_per_unit", "clip_rule", "clip_groups")
 """What the steps of the first traces did not say."""
@@ -33,9 +34,15 @@ _LIMITS = (
 
 
 def plan_of_one(stored: Mapping[str, Any], where: str = PLAN) -> Plan:
-    """Return a plan of version 1; before clips had rules they were flat and whole."""
+    """Return a plan of version 1; before clips had rules they were flat and whole.
+
+    Errors: whatever is wrong with it is a ValueError that starts with ``where``.
+    """
     early = {"clip_rule": "flat", "clip_groups": "whole"} if stored.get("clip") is not None else {}
-    return read_plan({"clip_rule": None, "clip_groups": None, **early, **stored}, where)
+    try:
+        return read_plan({"clip_rule": None, "clip_groups": None, **early, **stored}, where)
+    except (KeyError, TypeError) as error:
+        raise ValueError(str(error.args[0])) from None
 
 
 def trace_of_one(plan: Plan, stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,6 +160,8 @@ def _statement_findings(plan: Plan, charges: Mapping[str, Any], evidence: Eviden
         yield Finding(CHARGES, "counts by different units or relations, so its charges have no sum")
         return
     events = [event_from_json(charge["event"]) for charge in own]
+    for event in events:
+        require_priceable(event)
     epsilon = epsilon_of(events, plan.delta, plan.relation)
     stored = evidence.values[STATEMENT]
     expected: dict[str, Any] = {
