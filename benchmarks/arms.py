@@ -13,7 +13,8 @@ from stages.core.params import read_params, read_section
 from stages.core.speed import Speed, use
 from stages.evaluation.accuracy import accuracy_by_kind
 from stages.privacy.accounting import Target
-from stages.privacy.plan import Plan, plan_for
+from stages.privacy.plan import Plan
+from stages.privacy.planning import plan_for
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
 from stages.privacy.stream import RunKey, Streams

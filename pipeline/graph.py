@@ -18,8 +18,8 @@ NAMES = (
     "encode",
     "plan",
     "finetune",
-    "account",
     "evaluate",
+    "account",
     "report",
 )
 

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stages.core.contract import Stage, reads, writes
 from stages.core.entry import main
 from stages.core.files import read_json, sha256, write_json
-from stages.evaluation.settings import EvaluateSettings
+from stages.ledger.ledger import Ledger
 from stages.privacy.charges import charges_json
+from stages.privacy.ledger_evidence import ledger_json
 from stages.privacy.plan import read_plan
 from stages.privacy.statement import require_within_budget, sentence, statement_json
 from stages.training.key_archive import RunKeyArchive
@@ -18,29 +20,38 @@ from stages.training.run_folder import retire_run
 class Account(Stage):
     """Compose every charge into the privacy statement; destroy the run key of the recorded adapter."""
 
-    evaluate: EvaluateSettings
     plan: Path = reads("data/plan.json")
     trace: Path = reads("data/finetune/trace.json")
     importance: Path = reads("data/profile/profile.json")
     calibration: Path = reads("data/calibrate/calibration.json")
+    metrics: Path = reads("data/evaluate/metrics.json")
     charges: Path = writes("data/account/charges.json", evidence=True)
+    ledger: Path = writes("data/account/ledger.json", evidence=True)
     statement: Path = writes("data/account/statement.json", evidence=True)
 
     def run(self) -> None:
-        """Write charges and statement; refuse a total over the target."""
+        """Write charges, the population's ledger and the statement; refuse a total over the target."""
         RunKeyArchive.load()  # refused before anything is written
         plan, trace = read_plan(read_json(self.plan), str(self.plan)), read_json(self.trace)
-        choices = {path.as_posix(): sha256(path) for path in (self.importance, self.calibration)}
-        charges = charges_json(plan, trace, public_choices=choices, heldout_release=self.evaluate.release)
+        choices = {path.as_posix(): _with_digest(path) for path in (self.importance, self.calibration)}
+        metrics = (self.metrics.as_posix(), *_with_digest(self.metrics))
+        charges = charges_json(plan, trace, choices=choices, metrics=metrics)
+        chain = ledger_json(plan.population.name, Ledger.load().entries(plan.population.name))
         write_json(self.charges, charges)
-        evidence = {path.as_posix(): sha256(path) for path in (self.plan, self.trace, self.charges)}
-        statement = statement_json(plan, charges, evidence)
+        write_json(self.ledger, chain)
+        committed = (self.plan, self.trace, self.metrics, self.charges, self.ledger)
+        evidence = {path.as_posix(): sha256(path) for path in committed}
+        statement = statement_json(plan, charges, chain, evidence)
         require_within_budget(statement)
         write_json(self.statement, statement)
-        retire_run("finetune", trace["fingerprint"], trace["release"], len(trace["steps"]))
-        for run in trace["abandoned"]:
-            retire_run("finetune", run["run"], run["release"], run["steps"])
+        for charge in charges["charges"]:
+            if charge["release"] is not None:
+                retire_run(charge["stage"], charge["release"])
         print(sentence(statement), flush=True)
+
+
+def _with_digest(path: Path) -> tuple[dict[str, Any], str]:
+    return read_json(path), sha256(path)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ class Evaluate(Stage):
     encoded: Path = reads("data/encoded/heldout")
     backbone: Path = reads("models/backbone")
     adapter: Path = reads("models/adapter")
-    statement: Path = reads("data/account/statement.json")
     metrics: Path = writes("data/evaluate/metrics.json", evidence=True)
 
     def run(self) -> None:

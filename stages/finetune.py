@@ -1,7 +1,6 @@
 """Encoded records + backbone + plan -> adapter and the trace of what really ran."""
 
 import hashlib
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,19 +14,20 @@ from stages.core.provenance import commit
 from stages.core.ranks import Ranks, joined
 from stages.core.seed import Seed
 from stages.core.speed import Speed, use
-from stages.ledger.release import recorded_digest, require_new_release
+from stages.ledger.ledger import Ledger
+from stages.ledger.release import recorded_digest
 from stages.privacy.plan import Plan, read_plan
 from stages.privacy.stream import Streams
 from stages.records.encoded import read_encoded
 from stages.trainable.lora import Trainable, save_adapter
-from stages.training.abandoned import abandoned_runs, retired_releases
-from stages.training.budget import require_affordable
+from stages.training.abandoned import abandon_others
 from stages.training.intents import Intents
 from stages.training.key_archive import RunKeyArchive
 from stages.training.loop import Choices, follow, train
 from stages.training.optimizer import Optim
 from stages.training.preparation import learner_for
-from stages.training.run_folder import RunFolder, alone_on, is_begun, open_run, run_folder
+from stages.training.run_folder import RunFolder, is_begun, open_run, run_folder
+from stages.training.settling import reservation, settlement
 from stages.training.trace import trace_json
 from stages.training.unfinished import require_no_unfinished
 from stages.training.update_pruning import Update
@@ -68,29 +68,34 @@ class Finetune(Stage):
             ranks.require_same(inputs.fingerprint(), "inputs")
             ranks.require_same(speed.collective(), "speed settings")
             if ranks.leads:
-                with nullcontext() if plan.population.public else alone_on(self.name(), plan.population.name):
-                    self._lead(plan, inputs, speed, ranks)
+                self._lead(plan, inputs, speed, ranks)
             else:
                 self._follow(plan, inputs.fingerprint(), speed, ranks)
 
     def _lead(self, plan: Plan, inputs: ResolvedInputs, speed: Speed, ranks: Ranks) -> None:
         identity = inputs.fingerprint()
         recorded = recorded_digest(self.name(), self.trace)
+        ledger = Ledger.load()
         if not is_begun(self.name(), identity, recorded):
-            earlier = retired_releases(self.name(), plan.population.name)
-            require_new_release(self.name(), self.adapter, plan.population, earlier=earlier)
-            require_no_unfinished(self.name(), plan, inputs)
-        require_affordable(plan, abandoned_runs(self.name(), identity, plan, recorded))
+            require_no_unfinished(self.name(), plan.population.name, inputs)
+            abandon_others(ledger, self.name(), identity, plan.population)
         with open_run(self.name(), identity, recorded) as folder:
             folder.note_inputs(inputs.values)
-            self._train(plan, inputs, folder, speed, ranks)
+            self._train(plan, inputs, folder, ledger, speed, ranks)
 
     def _train(
-        self, plan: Plan, inputs: ResolvedInputs, folder: RunFolder, speed: Speed, ranks: Ranks
+        self,
+        plan: Plan,
+        inputs: ResolvedInputs,
+        folder: RunFolder,
+        ledger: Ledger,
+        speed: Speed,
+        ranks: Ranks,
     ) -> None:
-        learner = learner_for(self, plan, read_encoded(self.encoded), speed, ranks, folder.diagnostics)
         streams = Streams(folder.run_key(), inputs.fingerprint(), self.name())
         intents = Intents(folder.intents, {"release": streams.release_id(), "plan": plan.to_json()})
+        ledger.reserve(plan.population, plan.relation, reservation(plan, self.name(), streams.release_id()))
+        learner = learner_for(self, plan, read_encoded(self.encoded), speed, ranks, folder.diagnostics)
         choices = Choices(self.optim, self.update, self.seed.public)
         weights_P = train(plan, choices, learner, streams, intents, folder, speed.checkpoint_every)
         learner.trainable.assign(weights_P)
@@ -101,21 +106,19 @@ class Finetune(Stage):
                 base=self.model.hub or self.model.path.as_posix(),
                 revision=self.model.revision,
             )
-        write_json(
-            self.trace,
-            trace_json(
-                plan,
-                release=streams.release_id(),
-                fingerprint=inputs.fingerprint(),
-                plan_digest=hashlib.sha256(canonical_json(plan.to_json())).hexdigest(),
-                begun=intents.begun(),
-                abandoned=abandoned_runs(self.name(), inputs.fingerprint(), plan),
-                adapter={file.name: sha256(file) for file in sorted(self.adapter.iterdir())},
-                code=inputs.code_digest(),
-                commit=commit(),
-                versions=inputs.values["versions"],
-            ),
+        trace = trace_json(
+            plan,
+            release=streams.release_id(),
+            fingerprint=inputs.fingerprint(),
+            plan_digest=hashlib.sha256(canonical_json(plan.to_json())).hexdigest(),
+            begun=intents.begun(),
+            adapter={file.name: sha256(file) for file in sorted(self.adapter.iterdir())},
+            code=inputs.code_digest(),
+            commit=commit(),
+            versions=inputs.values["versions"],
         )
+        write_json(self.trace, trace)
+        ledger.settle(plan.population.name, settlement(plan, trace))
         folder.finish(self.trace)
 
     def _follow(self, plan: Plan, identity: str, speed: Speed, ranks: Ranks) -> None:

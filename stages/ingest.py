@@ -9,35 +9,11 @@ from stages.core.entry import main
 from stages.ledger.ledger import Ledger
 from stages.ledger.population_key import PopulationKey
 from stages.privacy.population import Population
-from stages.privacy.split_rule import keyed_hash_rule, source_field_rule
+from stages.records.data import Data
 from stages.records.row import Row
 from stages.records.source import Source, read_source
 from stages.records.split import check_units, split_rows
 from stages.records.store import SALT, SALT_BYTES, content_digest, write_rows
-
-
-@dataclass(frozen=True, kw_only=True)
-class Data:
-    """Section ``data`` of params.yaml."""
-
-    private: Source
-    public: Source
-    heldout: float
-    """Chance that a private unit is held out."""
-
-    def __post_init__(self) -> None:
-        """Refuse a chance that leaves a split empty, and a split of public records, which are one set."""
-        if not 0 < self.heldout < 1:
-            raise ValueError(f"data.heldout must lie between 0 and 1, got {self.heldout}")
-        if self.public.split is not None:
-            raise ValueError(
-                f"data.public.split must be null: public records are one set, got {self.public.split!r}"
-            )
-
-    def split_rule(self) -> str:
-        """Return, in the ledger's words, what decides the split of a private unit."""
-        field = self.private.split
-        return keyed_hash_rule(self.heldout) if field is None else source_field_rule(field)
 
 
 @dataclass(frozen=True, kw_only=True)

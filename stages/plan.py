@@ -6,11 +6,14 @@ from pathlib import Path
 
 from stages.core.contract import Stage, reads, writes
 from stages.core.entry import main
-from stages.core.files import write_json
+from stages.core.files import read_json, write_json
+from stages.evaluation.settings import EvaluateSettings
 from stages.privacy.accounting import Target
-from stages.privacy.plan import plan_for, warnings_of
+from stages.privacy.plan import Others, beside_of
+from stages.privacy.planning import plan_for, warnings_of
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
+from stages.records.data import Data
 from stages.trainable.lora import Trainable, count_weights
 from stages.training.estimators import Estimator
 from stages.vlm.family import family_of, weight_shapes
@@ -25,6 +28,10 @@ class MakePlan(Stage):
     sampling: Sampling
     estimator: Estimator
     trainable: Trainable
+    data: Data
+    evaluate: EvaluateSettings
+    importance: Path = reads("data/profile/profile.json")
+    calibration: Path = reads("data/calibrate/calibration.json")
     backbone: Path = reads("models/backbone")
     plan: Path = writes("data/plan.json", evidence=True)
 
@@ -37,12 +44,21 @@ class MakePlan(Stage):
             self.sampling,
             clipping=self.estimator.clipping(),
             rows_per_unit=self.estimator.rows_per_unit,
+            others=self._others(),
         )
         language_model = family_of(self.backbone).LANGUAGE_MODEL
         weights = count_weights(weight_shapes(self.backbone), self.trainable, language_model)
         for warning in warnings_of(plan, weights):
             print(f"plan: WARNING: {warning}", file=sys.stderr, flush=True)
         write_json(self.plan, plan.to_json())
+
+    def _others(self) -> Others:
+        made = [read_json(path).get("charge") for path in (self.importance, self.calibration)]
+        charges = [beside_of(charge) for charge in made if charge]
+        return Others(
+            charges=(*charges, *self.evaluate.planned()),
+            composition=self.data.composition(self.privacy.relation),
+        )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from models import PRUNED, rows
 from stages.core.ranks import ALONE, Ranks, joined
 from stages.privacy.accounting import Target
 from stages.privacy.clipping import Clipping
-from stages.privacy.plan import Plan, plan_for
+from stages.privacy.plan import Plan
+from stages.privacy.planning import plan_for
 from stages.privacy.population import Population
 from stages.privacy.prepared_noise import PreparedNoise
 from stages.privacy.sampling import Sampling, poisson_sample

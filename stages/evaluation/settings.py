@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from stages.privacy.plan import Beside
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateSettings:
@@ -10,3 +12,7 @@ class EvaluateSettings:
 
     release: Literal["public"]
     """``public`` declares that the held-out records are public, so that exact accuracy may be published."""
+
+    def planned(self) -> tuple[Beside, ...]:
+        """Return what releasing the figures will spend."""
+        return ()

@@ -17,7 +17,7 @@ from stages.ledger.population_key import KEY_BYTES, PopulationKey
 from stages.ledger.settings import LedgerSettings
 from stages.ledger.store import Store
 from stages.ledger.tables import ENTRIES, SECRETS, UNITS
-from stages.privacy.accounting import Relation
+from stages.privacy.accountants import Relation
 from stages.privacy.chain import Entry, entry_from_content
 from stages.privacy.history import history_of
 from stages.privacy.population import Population

@@ -1,27 +1,25 @@
 """Price composed privacy events: the smallest epsilon at a delta.
 
-The deciding accountant is dp_accounting's PLD, pessimistic (methods: section 6). RDP is the cross-check
-where it is defined. Anything an accountant does not support is refused, never guessed.
+Who decides and who may check stands in the table of stages/privacy/accountants.py; the deciding accountant of
+everything a plan can hold is dp_accounting's PLD, pessimistic (methods: section 6).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from typing import Literal
 
 import dp_accounting
-from dp_accounting import pld, rdp
 
-Relation = Literal["add_or_remove_one", "replace_one"]
+from stages.privacy.accountants import Accountant, Relation, cell_of, price
+
 ACCOUNTANT = f"dp_accounting {version('dp-accounting')} PLD"
-_RELATIONS = {
-    "add_or_remove_one": dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE,
-    "replace_one": dp_accounting.NeighboringRelation.REPLACE_ONE,
-}
 FINE_GRID = 1e-4
 COARSE_GRID = 2e-3
+Composition = Literal["parallel", "sequential"]
+"""How charges on training and on held-out units add up: a unit is in one of the splits, or may be in both."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,51 +41,62 @@ class Target:
 def epsilon_of(
     events: Sequence[dp_accounting.DpEvent], delta: float, relation: Relation, *, grid: float = FINE_GRID
 ) -> float:
-    """Return the epsilon at ``delta`` of all events composed, by PLD; infinity for an event without privacy.
+    """Return the epsilon at ``delta`` of all events composed, by whoever decides about them.
 
     Guarantee: the composition is (epsilon, delta)-DP for the relation; PLD rounds pessimistically to
-    multiples of ``grid``, so a coarser grid is quicker and gives a larger epsilon.
+    multiples of ``grid``, so a coarser grid is quicker and gives a larger epsilon. An event without privacy
+    gives infinity, and one that no accountant is known to be right for is a ValueError.
 
     >>> round(epsilon_of([step_event(0.01, 0.8, 1000)], 1e-5, "add_or_remove_one"), 2)
     3.14
     """
     if any(is_nonprivate(event) for event in events):
         return math.inf
-    return _pld_epsilon(tuple(events), delta, relation, grid)
+    return _epsilon_by(cell_of(events, relation).deciding, tuple(events), delta, relation, grid)
 
 
-@cache
-def _pld_epsilon(
-    events: tuple[dp_accounting.DpEvent, ...], delta: float, relation: Relation, grid: float
+def composed_epsilon(
+    events_by_split: Mapping[str, Sequence[dp_accounting.DpEvent]],
+    delta: float,
+    relation: Relation,
+    composition: Composition,
+    *,
+    grid: float = FINE_GRID,
 ) -> float:
-    accountant = pld.PLDAccountant(_RELATIONS[relation], value_discretization_interval=grid)
-    for event in events:
-        if not accountant.supports(event):
-            raise ValueError(f"PLD does not support {event} under {relation}")
-        accountant.compose(event)
-    return float(accountant.get_epsilon(delta))
+    """Return the epsilon at ``delta`` of what was done to every split.
 
-
-def rdp_epsilon_of(events: Sequence[dp_accounting.DpEvent], delta: float, relation: Relation) -> float | None:
-    """Return RDP's epsilon as a cross-check, or None where RDP does not apply.
-
-    RDP refuses Poisson-sampled Gaussians under replace-one and ignores the relation of a plain Gaussian, so
-    only add-or-remove is checked. An order at which its series does not converge is left out, which can only
-    enlarge the result.
+    Guarantee: "parallel" (the largest of the splits) holds where adding or removing a unit changes one split
+    alone, and which one is a function of the unit's own id; "sequential" (all composed) always holds.
     """
-    if relation != "add_or_remove_one" or any(is_nonprivate(event) for event in events):
-        return None
-    return _rdp_epsilon(tuple(events), delta, relation)
+    if composition == "parallel" and relation != "add_or_remove_one":
+        raise ValueError(f"splits compose in parallel under add_or_remove_one only, not under {relation}")
+    groups = list(events_by_split.values())
+    if composition == "sequential":
+        groups = [[event for group in groups for event in group]]
+    return max((epsilon_of(group, delta, relation, grid=grid) for group in groups), default=0.0)
+
+
+def cross_checks(
+    events: Sequence[dp_accounting.DpEvent], delta: float, relation: Relation
+) -> dict[Accountant, float]:
+    """Return the epsilon by every accountant that is a valid check for these events, which may be none."""
+    if any(is_nonprivate(event) for event in events):
+        return {}
+    return {
+        name: _epsilon_by(name, tuple(events), delta, relation, FINE_GRID)
+        for name in cell_of(events, relation).checks
+    }
 
 
 @cache
-def _rdp_epsilon(events: tuple[dp_accounting.DpEvent, ...], delta: float, relation: Relation) -> float | None:
-    accountant = rdp.RdpAccountant(neighboring_relation=_RELATIONS[relation])
-    for event in events:
-        if not accountant.supports(event):
-            return None
-        accountant.compose(event)
-    return float(accountant.get_epsilon(delta))
+def _epsilon_by(
+    accountant: Accountant,
+    events: tuple[dp_accounting.DpEvent, ...],
+    delta: float,
+    relation: Relation,
+    grid: float,
+) -> float:
+    return price(accountant, events, delta, relation, grid=grid)
 
 
 def step_event(rate: float, noise_multiplier: float, steps: int) -> dp_accounting.DpEvent:
@@ -97,9 +106,11 @@ def step_event(rate: float, noise_multiplier: float, steps: int) -> dp_accountin
 
 
 def is_nonprivate(event: dp_accounting.DpEvent) -> bool:
-    """Tell whether an event, or a part of it, offers no privacy at all."""
+    """Tell whether an event, or a part of it, offers no privacy at all: no mechanism, or no noise."""
     if isinstance(event, dp_accounting.NonPrivateDpEvent):
         return True
+    if isinstance(event, dp_accounting.GaussianDpEvent | dp_accounting.LaplaceDpEvent):
+        return bool(event.noise_multiplier == 0)
     if isinstance(event, dp_accounting.ComposedDpEvent):
         return any(is_nonprivate(part) for part in event.events)
     if isinstance(event, dp_accounting.SelfComposedDpEvent | dp_accounting.PoissonSampledDpEvent):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from stages.core.canonical import canonical_json
 from stages.core.schema import parse
-from stages.privacy.accounting import Relation
+from stages.privacy.accountants import Relation
 from stages.privacy.renyi_filter import RenyiFilter
 
 VERSION = 1

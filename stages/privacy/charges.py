@@ -1,74 +1,118 @@
-"""Charges: what every stage that touches records spent, as serialised privacy events.
+"""Charges: what every stage that touches records spent in one pass, as serialised privacy events.
 
 Everything here is a pure function of stored evidence, so an auditor rebuilds it and compares.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dp_accounting
 
-from stages.privacy.events import event_to_json
-from stages.privacy.plan import Plan, read_plan
+from stages.privacy.accounting import Composition, composed_epsilon, cross_checks
+from stages.privacy.events import event_from_json, event_to_json
+from stages.privacy.plan import Plan
 
-VERSION = 1
+VERSION = 2
+PUBLIC_CHOICE = "made on public records"
+Charge = Mapping[str, Any]
 
 
 def charges_json(
-    plan: Plan, trace: Mapping[str, Any], *, public_choices: Mapping[str, str], heldout_release: str
+    plan: Plan,
+    trace: Mapping[str, Any],
+    *,
+    choices: Mapping[str, tuple[Mapping[str, Any], str]],
+    metrics: tuple[str, Mapping[str, Any], str],
 ) -> dict[str, Any]:
-    """Return the charges of one pass through the pipeline.
+    """Return the charges of one pass through the pipeline, stage after stage.
 
-    ``public_choices`` maps each choice that was made on public records to the digest of its file: they are
-    listed, and charge nothing. Another run on the population charges every step that it began.
+    ``choices`` maps the file of each choice that was made before training to its content and digest;
+    ``metrics`` is the file of the held-out figures, its content and digest. What was made on public records
+    is listed, and charges nothing.
     """
-    charges = [_public_choice(released, digest) for released, digest in sorted(public_choices.items())]
-    charges.append(_training(plan, trace, str(trace["release"]), len(trace["steps"]), "models/adapter"))
-    for run in trace["abandoned"]:
-        abandoned = read_plan(run["plan"], f"the plan of abandoned run {run['run']}")
-        charges.append(_training(abandoned, trace, str(run["release"]), int(run["steps"]), None))
-    charges.append(
-        {
-            "stage": "evaluate",
-            "split": "heldout",
-            "population": plan.population.name,
-            "unit": plan.population.unit,
-            "relation": plan.relation,
-            "released": "data/evaluate/metrics.json",
-            "basis": f"held-out records are declared {heldout_release}",
-            "event": event_to_json(dp_accounting.NoOpDpEvent()),
-        }
-    )
-    return {"version": VERSION, "charges": charges}
-
-
-def _public_choice(released: str, digest: str) -> dict[str, Any]:
+    before = [_choice(plan, file, content, digest) for file, (content, digest) in choices.items()]
+    file, content, digest = metrics
+    after = dict(content["charge"]) if content.get("charge") else _public_figures(plan, content)
     return {
-        "stage": released.split("/")[1],
-        "split": "public",
-        "released": released,
-        "digest": digest,
-        "basis": "made on public records",
-        "event": event_to_json(dp_accounting.NoOpDpEvent()),
+        "version": VERSION,
+        "composition": plan.others.composition,
+        "charges": [*before, _training(plan, trace), {**after, "released": file, "digest": digest}],
     }
 
 
-def _training(
-    plan: Plan, trace: Mapping[str, Any], name: str, steps: int, released: str | None
-) -> dict[str, Any]:
+def _choice(plan: Plan, file: str, content: Mapping[str, Any], digest: str) -> dict[str, Any]:
+    made = dict(content["charge"]) if content.get("charge") else None
+    free = {**_of_population(plan), "stage": file.split("/")[1], "split": "public", "basis": PUBLIC_CHOICE}
+    return {**(made or {**free, **_nothing()}), "released": file, "digest": digest}
+
+
+def _public_figures(plan: Plan, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    basis = f"held-out records are declared public: {metrics['release']}"
+    return {**_of_population(plan), "stage": "evaluate", "split": "heldout", "basis": basis, **_nothing()}
+
+
+def _nothing() -> dict[str, Any]:
+    return {"release": None, "sampler": "none", "event": event_to_json(dp_accounting.NoOpDpEvent())}
+
+
+def _of_population(plan: Plan) -> dict[str, Any]:
+    return {"population": plan.population.name, "unit": plan.population.unit, "relation": plan.relation}
+
+
+def _training(plan: Plan, trace: Mapping[str, Any]) -> dict[str, Any]:
     return {
+        **_of_population(plan),
         "stage": "finetune",
         "split": "train",
-        "population": plan.population.name,
-        "unit": plan.population.unit,
-        "relation": plan.relation,
-        "release": name,
-        "released": released,
-        "digest": dict(trace["adapter"]) if released else None,
-        "basis": "executed steps" if released else "steps begun by another run that no statement covers",
+        "release": trace["release"],
         "sampler": plan.sampler,
-        "event": event_to_json(plan.event(steps)),
+        "basis": "executed steps",
+        "event": event_to_json(plan.event(len(trace["steps"]))),
+        "released": "models/adapter",
+        "digest": dict(trace["adapter"]),
         "code": trace["code"],
         "commit": trace["commit"],
         "versions": dict(trace["versions"]),
     }
+
+
+def require_one_count(charges: Sequence[Charge], plan: Plan) -> None:
+    """Refuse charges that count by another population, unit or relation than the plan: they have no sum."""
+    counted = (plan.population.name, plan.population.unit, plan.relation)
+    for charge in charges:
+        if (charge["population"], charge["unit"], charge["relation"]) != counted:
+            raise ValueError(
+                f"the charge of stage {charge['stage']} counts per {charge['unit']} of population "
+                f"'{charge['population']}' under {charge['relation']}, the plan per {counted[1]} of "
+                f"'{counted[0]}' under {counted[2]}: they have no sum"
+            )
+
+
+def events_by_split(charges: Sequence[Charge]) -> dict[str, list[dp_accounting.DpEvent]]:
+    """Return the events on training and on held-out units; what charges nothing is left out."""
+    found: dict[str, list[dp_accounting.DpEvent]] = {"train": [], "heldout": []}
+    for charge in charges:
+        event = event_from_json(charge["event"])
+        if event == dp_accounting.NoOpDpEvent():
+            continue
+        if charge["split"] not in found:
+            raise ValueError(f"stage {charge['stage']} charges split '{charge['split']}', which is none")
+        found[charge["split"]].append(event)
+    return found
+
+
+def spent(charges: Sequence[Charge], plan: Plan, composition: Composition) -> tuple[float, dict[str, float]]:
+    """Return the epsilon of all charges composed at the plan's delta, and what each valid check says of it.
+
+    Guarantee: the pass is (epsilon, delta)-DP for the plan's unit and relation. Checks look at what decides:
+    the largest split where splits compose in parallel.
+    """
+    require_one_count(charges, plan)
+    events = events_by_split(charges)
+    epsilon = composed_epsilon(events, plan.delta, plan.relation, composition)
+    groups = list(events.values())
+    if composition == "sequential":
+        groups = [[event for group in groups for event in group]]
+    checks = [cross_checks(group, plan.delta, plan.relation) for group in groups if group]
+    names = set.intersection(*(set(check) for check in checks)) if checks else set()
+    return epsilon, {name: max(check[name] for check in checks) for name in sorted(names)}

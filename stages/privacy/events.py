@@ -9,10 +9,13 @@ from typing import Any
 
 import dp_accounting
 
+from stages.privacy.accountants import SELECTION
+
 _SCALARS: dict[str, tuple[type[dp_accounting.DpEvent], dict[str, type]]] = {
     "NoOpDpEvent": (dp_accounting.NoOpDpEvent, {}),
     "NonPrivateDpEvent": (dp_accounting.NonPrivateDpEvent, {}),
     "GaussianDpEvent": (dp_accounting.GaussianDpEvent, {"noise_multiplier": float}),
+    "LaplaceDpEvent": (dp_accounting.LaplaceDpEvent, {"noise_multiplier": float}),
     "PoissonSampledDpEvent": (dp_accounting.PoissonSampledDpEvent, {"sampling_probability": float}),
     "SelfComposedDpEvent": (dp_accounting.SelfComposedDpEvent, {"count": int}),
     "ComposedDpEvent": (dp_accounting.ComposedDpEvent, {}),
@@ -41,6 +44,8 @@ def event_from_json(value: Any) -> dp_accounting.DpEvent:
     >>> event_from_json({"class": "GaussianDpEvent", "noise_multiplier": 1.5}).noise_multiplier
     1.5
     """
+    if isinstance(value, dict) and value.get("class") == "RepeatAndSelectDpEvent":
+        raise ValueError(f"privacy event RepeatAndSelectDpEvent: {SELECTION}")
     if not isinstance(value, dict) or value.get("class") not in _SCALARS:
         raise ValueError(f"not a privacy event of a known class {sorted(_SCALARS)}: {value!r}")
     name = value["class"]

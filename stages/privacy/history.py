@@ -10,6 +10,7 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import Any, Literal
 
+from stages.privacy.accounting import Composition
 from stages.privacy.chain import (
     START,
     AbandonBody,
@@ -27,7 +28,6 @@ from stages.privacy.renyi_filter import stored_cost
 from stages.privacy.split_rule import is_function_of_the_unit
 
 State = Literal["reserved", "settled", "abandoned"]
-Composition = Literal["parallel", "sequential"]
 STATES: tuple[State, ...] = ("reserved", "settled", "abandoned")
 STATE_AFTER: dict[Kind, State] = {"reserve": "reserved", "settle": "settled", "abandon": "abandoned"}
 """What an entry makes of the release it is about."""

@@ -1,30 +1,70 @@
 """The whole mechanism of a private training run, decided before any private gradient."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import dp_accounting
 
 from stages.core.schema import parse
-from stages.privacy.accounting import (
-    ACCOUNTANT,
-    COARSE_GRID,
-    FINE_GRID,
-    Relation,
-    Target,
-    epsilon_of,
-    step_event,
-)
-from stages.privacy.clipping import Clipping, Groups, Rule
+from stages.privacy.accountants import Relation
+from stages.privacy.accounting import FINE_GRID, Composition, Target, composed_epsilon, step_event
+from stages.privacy.clipping import Groups, Rule
+from stages.privacy.events import event_from_json
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
 
-VERSION = 1
-SAMPLER: Literal["poisson"] = "poisson"
-_FINEST_NOISE = 1e-3
-_SMALLEST_NOISE, _LARGEST_NOISE = 0.3, 1e4
+VERSION = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """A noised sum that another stage of the same pass releases, before training or after it."""
+
+    stage: str
+    split: Literal["train", "heldout"]
+    rate: float
+    """Chance that a unit joins the sum; 1 is every unit."""
+    noise_multiplier: float
+
+    def event(self) -> dp_accounting.DpEvent:
+        """Return its privacy event."""
+        gaussian = dp_accounting.GaussianDpEvent(self.noise_multiplier)
+        return gaussian if self.rate == 1 else dp_accounting.PoissonSampledDpEvent(self.rate, gaussian)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Others:
+    """What the same pass spends beside training, and how the two splits add up."""
+
+    charges: tuple[Beside, ...]
+    composition: Composition
+
+    def epsilon(self, training: dp_accounting.DpEvent, target: Target, grid: float = FINE_GRID) -> float:
+        """Return the epsilon of the whole pass at the target's delta, with ``training`` on split train."""
+        events: dict[str, list[dp_accounting.DpEvent]] = {"train": [training], "heldout": []}
+        for charge in self.charges:
+            events[charge.split].append(charge.event())
+        return composed_epsilon(events, target.delta, target.relation, self.composition, grid=grid)
+
+
+def beside_of(charge: Mapping[str, Any]) -> Beside:
+    """Return what a charge that a stage has written spends; its event is a noised sum, sampled or not."""
+    event = event_from_json(charge["event"])
+    rate, noisy = 1.0, event
+    if isinstance(event, dp_accounting.PoissonSampledDpEvent):
+        rate, noisy = event.sampling_probability, event.event
+    if not isinstance(noisy, dp_accounting.GaussianDpEvent) or charge["split"] not in ("train", "heldout"):
+        raise ValueError(
+            f"stage {charge['stage']} charges {charge['event']}, which is no noised sum over a split"
+        )
+    return Beside(
+        stage=charge["stage"], split=charge["split"], rate=rate, noise_multiplier=noisy.noise_multiplier
+    )
+
+
+NOTHING_ELSE = Others(charges=(), composition="sequential")
+"""A pass that charges training alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,17 +87,25 @@ class Plan:
     """How a unit is brought to that norm (stages/privacy/clipping.py); None without privacy."""
     noise_multiplier: float | None
     """Noise standard deviation / clip; None without privacy."""
+    others: Others
     accountant: str
     epsilon: float | None
-    """What the planned steps spend; None (infinite) without privacy."""
+    """What the planned steps and the other charges spend; None (infinite) without privacy."""
 
     def event(self, steps: int) -> dp_accounting.DpEvent:
-        """Return the privacy event of ``steps`` executed steps."""
+        """Return the privacy event of ``steps`` executed steps; none of them did nothing."""
+        if steps == 0:
+            return dp_accounting.NoOpDpEvent()
         if self.mechanism == "none":
             return dp_accounting.NonPrivateDpEvent()
         if self.noise_multiplier is None:
             raise ValueError(f"mechanism '{self.mechanism}' has no noise multiplier, so nothing prices it")
         return step_event(self.sampling.rate, self.noise_multiplier, steps)
+
+    @property
+    def target(self) -> Target:
+        """Return what the pass may spend."""
+        return Target(relation=self.relation, epsilon=self.target_epsilon, delta=self.delta)
 
     def to_json(self) -> dict[str, Any]:
         """Return the stored form."""
@@ -70,173 +118,3 @@ def read_plan(value: Any, where: str) -> Plan:
     if plan.version != VERSION:
         raise ValueError(f"{where} has version {plan.version}; this dualpriv reads version {VERSION}")
     return plan
-
-
-def plan_for(
-    kind: Literal["gradient", "nonprivate"],
-    target: Target,
-    population: Population,
-    sampling: Sampling,
-    *,
-    clipping: Clipping,
-    rows_per_unit: int,
-) -> Plan:
-    """Return the plan of an estimator kind."""
-    if kind == "nonprivate":
-        return plan_nonprivate(target, population, sampling, rows_per_unit=rows_per_unit)
-    return plan_private(target, population, sampling, clipping=clipping, rows_per_unit=rows_per_unit)
-
-
-def plan_private(
-    target: Target, population: Population, sampling: Sampling, *, clipping: Clipping, rows_per_unit: int
-) -> Plan:
-    """Find the smallest noise multiplier (to 1e-3) at which all steps together meet the target.
-
-    Guarantee: ``epsilon_of(plan.event(plan.sampling.steps)) <= target.epsilon`` at ``target.delta``.
-    """
-    require_meaningful(target, population)
-
-    def spent(noise_multiplier: float, grid: float = FINE_GRID) -> float:
-        events = [step_event(sampling.rate, noise_multiplier, sampling.steps)]
-        return epsilon_of(events, target.delta, target.relation, grid=grid)
-
-    noise_multiplier = _smallest_meeting(spent, target.epsilon)
-    if noise_multiplier is None:
-        raise ValueError(
-            f"no noise multiplier up to {_LARGEST_NOISE:g} meets epsilon {target.epsilon:g} at delta "
-            f"{target.delta:g} in "
-            f"{sampling.steps} steps at rate {sampling.rate:g}: raise privacy.epsilon or take "
-            "fewer steps"
-        )
-    return Plan(
-        version=VERSION,
-        population=population,
-        relation=target.relation,
-        target_epsilon=target.epsilon,
-        delta=target.delta,
-        mechanism="gaussian",
-        sampler=SAMPLER,
-        sampling=sampling,
-        rows_per_unit=rows_per_unit,
-        clip=clipping.clip,
-        clip_rule=clipping.rule,
-        clip_groups=clipping.groups,
-        noise_multiplier=noise_multiplier,
-        accountant=ACCOUNTANT,
-        epsilon=spent(noise_multiplier),
-    )
-
-
-def plan_nonprivate(
-    target: Target, population: Population, sampling: Sampling, *, rows_per_unit: int
-) -> Plan:
-    """Describe the reference without privacy; only a public population may have one."""
-    if not population.public:
-        raise ValueError(
-            f"estimator.kind nonprivate releases the records of population '{population.name}', which is "
-            "not declared public: "
-            "choose estimator.kind gradient"
-        )
-    return Plan(
-        version=VERSION,
-        population=population,
-        relation=target.relation,
-        target_epsilon=target.epsilon,
-        delta=target.delta,
-        mechanism="none",
-        sampler=SAMPLER,
-        sampling=sampling,
-        rows_per_unit=rows_per_unit,
-        clip=None,
-        clip_rule=None,
-        clip_groups=None,
-        noise_multiplier=None,
-        accountant=ACCOUNTANT,
-        epsilon=None,
-    )
-
-
-def require_meaningful(target: Target, population: Population) -> None:
-    """Refuse a delta at which one unit in the population could simply be published."""
-    if target.delta >= 1 / population.max_units:
-        raise ValueError(
-            f"privacy.delta {target.delta} must be below 1 / population.max_units = "
-            f"{1 / population.max_units:.3g}: "
-            "at that delta a mechanism may publish one unit outright"
-        )
-
-
-def noise_to_signal(plan: Plan, weights: int) -> float:
-    """Return the L2 norm of the mean update's noise over the largest norm a clipped mean gradient can have.
-
-    sigma sqrt(P) / B for P trainable weights and expected batch B.
-    """
-    if plan.noise_multiplier is None:
-        return 0.0
-    return plan.noise_multiplier * math.sqrt(weights) / plan.sampling.expected_batch
-
-
-def warnings_of(plan: Plan, weights: int) -> list[str]:
-    """Return what is allowed but silly, one sentence each."""
-    found = []
-    if plan.target_epsilon > 10 and plan.mechanism == "gaussian":
-        found.append(
-            f"epsilon {plan.target_epsilon:g} protects little: one unit may change odds by "
-            f"e^{plan.target_epsilon:g}"
-        )
-    ratio = noise_to_signal(plan, weights)
-    if ratio > 10:
-        found.append(
-            f"the noise is {ratio:.1f} times the largest possible signal ({weights} trainable weights, "
-            "expected batch "
-            f"{plan.sampling.expected_batch:g}): train fewer weights, enlarge the batch or raise epsilon"
-        )
-    ceiling = plan.sampling.rate * plan.population.max_units
-    if plan.sampling.expected_batch > 2 * ceiling:
-        found.append(
-            f"sampling.expected_batch {plan.sampling.expected_batch:g} is more than twice what "
-            f"{plan.population.max_units} units "
-            f"at rate {plan.sampling.rate:g} can give ({ceiling:g}): updates shrink without any gain in "
-            "privacy"
-        )
-    return found
-
-
-def _smallest_meeting(spent: Callable[..., float], epsilon: float) -> float | None:
-    """Return the smallest multiple of the finest noise at which ``spent`` is within ``epsilon``.
-
-    Bracketed on a coarse grid, which overestimates epsilon and is quick; its slope then says how much less
-    noise the fine grid needs, and a step or two on that grid settles it.
-    """
-    enough = 1.0
-    while spent(enough, COARSE_GRID) > epsilon:
-        enough *= 1.5
-        if enough > _LARGEST_NOISE:
-            return None
-    while enough > _SMALLEST_NOISE and spent(enough / 1.5, COARSE_GRID) <= epsilon:
-        enough /= 1.5
-    high = _bisect(lambda noise: spent(noise, COARSE_GRID) <= epsilon, enough / 1.5, enough)
-    step = 0.03 * high
-    slope = (spent(high - step, COARSE_GRID) - spent(high, COARSE_GRID)) / step
-    found = math.ceil((high - (epsilon - spent(high)) / slope) / _FINEST_NOISE)
-    while spent(_noise(found)) > epsilon:
-        found += 1
-    while _noise(found) > _SMALLEST_NOISE / 2 and spent(_noise(found - 1)) <= epsilon:
-        found -= 1
-    return _noise(found)
-
-
-def _noise(multiple: int) -> float:
-    return round(multiple * _FINEST_NOISE, 3)
-
-
-def _bisect(holds: Callable[[float], bool], low: float, high: float) -> float:
-    """Return the smallest multiple of the finest noise above ``low`` that holds; ``high`` does."""
-    below, above = math.floor(low / _FINEST_NOISE), math.ceil(high / _FINEST_NOISE)
-    while above - below > 1:
-        middle = (below + above) // 2
-        if holds(_noise(middle)):
-            above = middle
-        else:
-            below = middle
-    return _noise(above)

@@ -18,7 +18,8 @@ import dp_accounting
 import numpy
 from dp_accounting import rdp
 
-from stages.privacy.accounting import Relation, is_nonprivate
+from stages.privacy.accountants import Relation
+from stages.privacy.accounting import is_nonprivate
 from stages.privacy.events import event_from_json
 
 ORDERS = (*(float(order) for order in range(2, 65)), 128.0, 256.0, 512.0, 1024.0)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import dp_accounting
 
-from stages.privacy.accounting import Relation
+from stages.privacy.accountants import Relation
 from stages.privacy.chain import (
     AbandonBody,
     Body,

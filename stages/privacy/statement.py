@@ -4,11 +4,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from stages.privacy.accounting import ACCOUNTANT, epsilon_of, rdp_epsilon_of
-from stages.privacy.events import event_from_json
+from stages.privacy.accounting import ACCOUNTANT
+from stages.privacy.charges import spent
+from stages.privacy.ledger_evidence import read_ledger, require_settled, total_json
 from stages.privacy.plan import Plan
 
-VERSION = 1
+VERSION = 2
 LIMITS = (
     "The size of the data set and of its files is treated as public side information.",
     "Gaussian noise in floating point is not exactly Gaussian.",
@@ -16,28 +17,26 @@ LIMITS = (
     "size.",
     "Whoever holds the run key before it is destroyed can subtract the noise.",
     "One unit is what the population declares; people who appear in several units are covered less.",
-    "Added up are this release and the runs that had begun by its end and had no statement, not earlier or "
-    "later releases of the population.",
-    "Accuracy on held-out records is published exactly: those records are declared public.",
+    "epsilon counts this pass; the population's total counts every release in the ledger up to its end, and "
+    "none that went around the ledger.",
     "How long a step took is not hidden from whoever watches the machine.",
 )
 
 
-def statement_json(plan: Plan, charges: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:
+def statement_json(
+    plan: Plan, charges: Mapping[str, Any], ledger: Mapping[str, Any], digests: Mapping[str, str]
+) -> dict[str, Any]:
     """Return the statement; ``digests`` commits to the evidence files by SHA-256.
 
-    Guarantee: ``epsilon`` is that of all charges of the population composed, by the deciding accountant, or
-    null where there is no guarantee.
+    ``ledger`` is the population's chain of entries, in which this pass's releases are settled.
+
+    Guarantee: ``epsilon`` is that of all charges of this pass composed, by the deciding accountant, or null
+    where there is no guarantee.
     """
-    own = [charge for charge in charges["charges"] if charge.get("population") == plan.population.name]
-    if any((charge["unit"], charge["relation"]) != (plan.population.unit, plan.relation) for charge in own):
-        raise ValueError(
-            f"the charges of population '{plan.population.name}' count by different units or relations, so "
-            "they have no sum"
-        )
-    events = [event_from_json(charge["event"]) for charge in own]
-    epsilon = epsilon_of(events, plan.delta, plan.relation)
-    check = rdp_epsilon_of(events, plan.delta, plan.relation)
+    own = charges["charges"]
+    epsilon, checks = spent(own, plan, charges["composition"])
+    history = read_ledger(ledger, plan.population.name)
+    require_settled(own, history)
     found: dict[str, Any] = {
         "version": VERSION,
         "population": plan.population.name,
@@ -49,7 +48,8 @@ def statement_json(plan: Plan, charges: Mapping[str, Any], digests: Mapping[str,
         "delta": plan.delta,
         "target_epsilon": plan.target_epsilon,
         "accountant": ACCOUNTANT,
-        "rdp_epsilon": check,
+        "cross_checks": checks,
+        "composition": charges["composition"],
         "sampler": plan.sampler,
         "steps": plan.sampling.steps,
         "sampling_rate": plan.sampling.rate,
@@ -58,17 +58,11 @@ def statement_json(plan: Plan, charges: Mapping[str, Any], digests: Mapping[str,
         "clip": plan.clip,
         "noise_multiplier": plan.noise_multiplier,
         "within_target": epsilon <= plan.target_epsilon,
-        "releases": [
-            {
-                "release": charge["release"],
-                "stage": charge["stage"],
-                "released": charge["released"],
-                "basis": charge["basis"],
-            }
-            for charge in own
-            if "release" in charge
+        "charges": [
+            {key: charge[key] for key in ("stage", "split", "release", "released", "basis")} for charge in own
         ],
-        "heldout": next(charge["basis"] for charge in own if charge["split"] == "heldout"),
+        "ledger": {"length": history.length, "head": history.head},
+        "population_total": total_json(history, plan.delta),
         "evidence": dict(digests),
         "limits": list(LIMITS),
     }

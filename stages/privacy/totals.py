@@ -8,9 +8,10 @@ from fractions import Fraction
 
 import dp_accounting
 
+from stages.privacy.accounting import Composition
 from stages.privacy.chain import Split
 from stages.privacy.events import event_from_json
-from stages.privacy.history import SPLITS, Composition, History, Release
+from stages.privacy.history import SPLITS, History, Release
 from stages.privacy.renyi_filter import RenyiFilter
 
 

@@ -2,7 +2,6 @@
 
 from scipy.stats import chi2, ncf
 
-from stages.privacy.accounting import epsilon_of
 from stages.privacy.plan import Plan
 
 
@@ -44,7 +43,7 @@ def largest_signal_to_noise(plan: Plan, weights: int) -> float | None:
 
 
 def epsilon_by_step(plan: Plan, points: int = 10) -> list[dict[str, float]]:
-    """Return what the plan spends after about ``points`` numbers of steps, the last included.
+    """Return what the pass spends after about ``points`` numbers of steps, the last included.
 
     A function of the plan alone, hence public. Empty without noise.
     """
@@ -52,5 +51,5 @@ def epsilon_by_step(plan: Plan, points: int = 10) -> list[dict[str, float]]:
         return []
     total = plan.sampling.steps
     steps = sorted({1, *(max(1, round(total * part / points)) for part in range(1, points + 1))})
-    spent = (epsilon_of([plan.event(step)], plan.delta, plan.relation) for step in steps)
+    spent = (plan.others.epsilon(plan.event(step), plan.target) for step in steps)
     return [{"steps": step, "epsilon": epsilon} for step, epsilon in zip(steps, spent, strict=True)]

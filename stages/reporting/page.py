@@ -4,7 +4,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from stages.privacy.plan import noise_to_signal
+from stages.privacy.planning import noise_to_signal
 from stages.reporting import figures
 from stages.reporting.arithmetic import (
     epsilon_by_step,

@@ -1,17 +1,21 @@
-"""Runs whose steps are spent though no statement covers them yet, and those that one covers."""
+"""Runs that were stopped and will not go on: the ledger charges what they began, and their keys go."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from stages.core.scratch import scratch_folder
-from stages.privacy.plan import Plan
+from stages.ledger.ledger import Ledger
+from stages.privacy.history import history_of
+from stages.privacy.plan import read_plan
+from stages.privacy.population import Population
 from stages.training.intents import read_begun, read_header
-from stages.training.run_folder import RETIRED, RunFolder, is_free
+from stages.training.run_folder import RETIRED, RunFolder, is_free, retire_run
+from stages.training.settling import reservation
 
 
 @dataclass(frozen=True)
-class Abandoned:
-    """Another run whose steps no statement covers: its intents count as spent."""
+class OtherRun:
+    """Another run on the same population whose folder still lies beside the present one's."""
 
     name: str
     release: str
@@ -19,43 +23,38 @@ class Abandoned:
     steps: int
 
 
-def abandoned_runs(
-    stage: str, fingerprint: str, plan: Plan, recorded_trace: str | None = None
-) -> list[Abandoned]:
-    """Return the runs of ``stage`` on the population of ``plan`` that no statement covers yet, but this one.
+def other_runs(stage: str, fingerprint: str, population: str) -> list[OtherRun]:
+    """Return the runs of ``stage`` on ``population`` that are not put away, but the one of ``fingerprint``.
 
-    This one is among them where it ended with the trace that DVC has recorded: the next is another release.
-    A run that a living process holds is not among them. One whose intents are damaged, or that counts by
-    another unit or relation, is a ValueError: its charge cannot be added up.
+    A run that a living process holds is not among them. One whose intents are damaged is a ValueError: what
+    it spent is unknown.
     """
     found = []
     for path in sorted(scratch_folder(stage).iterdir()):
         folder = RunFolder(path)
-        if path.name == RETIRED or not folder.intents.exists():
-            continue
-        is_over = recorded_trace is not None and folder.finished_as() == recorded_trace
-        if path.name == fingerprint and not is_over:
-            continue
-        if not is_free(stage, path.name):
+        if (
+            path.name in (RETIRED, fingerprint)
+            or not folder.intents.exists()
+            or not is_free(stage, path.name)
+        ):
             continue
         header, begun = read_header(folder.intents), read_begun(folder.intents)
-        if header is None or not begun or header["plan"]["population"]["name"] != plan.population.name:
-            continue
-        counted = (header["plan"]["population"]["unit"], header["plan"]["relation"])
-        if counted != (plan.population.unit, plan.relation):
-            raise ValueError(
-                f"{path} is a run on population '{plan.population.name}' that counts per {counted[0]} under "
-                f"{counted[1]}: give the population that unit and relation again"
-            )
-        found.append(Abandoned(path.name, str(header["release"]), header["plan"], len(begun)))
-    return found
-
-
-def retired_releases(stage: str, population: str) -> list[str]:
-    """Return the releases on ``population`` whose intents were put away by ``retire_run``, sorted."""
-    found = []
-    for path in sorted((scratch_folder(stage) / RETIRED).glob("*")):
-        header = read_header(RunFolder(path).intents) if RunFolder(path).intents.exists() else None
         if header is not None and header["plan"]["population"]["name"] == population:
-            found.append(str(header["release"]))
+            found.append(OtherRun(path.name, str(header["release"]), header["plan"], len(begun)))
     return found
+
+
+def abandon_others(ledger: Ledger, stage: str, fingerprint: str, population: Population) -> None:
+    """Have the ledger charge every step that other runs on ``population`` began, and put the runs away.
+
+    Guarantee: a run is put away only when the ledger has settled or abandoned its release; one that the
+    ledger does not know, because it is another ledger now, is reserved first.
+    """
+    for run in other_runs(stage, fingerprint, population.name):
+        plan = read_plan(run.plan, f"the plan of run {run.name}")
+        known = history_of(population.name, ledger.entries(population.name)).releases.get(run.release)
+        if known is None and run.steps:
+            ledger.reserve(population, plan.relation, reservation(plan, stage, run.release))
+        if (known is None and run.steps) or (known is not None and known.state == "reserved"):
+            ledger.abandon(population.name, run.release, plan.event(run.steps), f"began {run.steps} steps")
+        retire_run(stage, run.release)

@@ -157,27 +157,27 @@ def is_begun(stage: str, fingerprint: str, recorded_trace: str | None) -> bool:
     return recorded_trace is None or folder.finished_as() != recorded_trace
 
 
-def retire_run(stage: str, name: str, release: str, steps: int) -> bool:
-    """Destroy the secrets of a run that a statement covers and put its intents away; False if it was kept.
+def retire_run(stage: str, release: str) -> bool:
+    """Destroy the secrets of a run that the ledger has closed and put its intents away; False if it was kept.
 
-    A run is kept when a living process holds it, when it is another release, or when it has begun other than
-    ``steps`` steps: what it began since is still to be charged.
+    A run is kept while a living process holds it. The name of its folder comes from its own intents, never
+    from evidence.
     """
-    if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z_-]*", name) or not re.fullmatch(r"[0-9a-f]{32}", release):
-        raise ValueError(f"the trace names a run {name!r} of release {release!r}, which no run is called")
-    folder = run_folder(stage, name)
-    if not folder.intents.exists():
-        return False
-    try:
-        with _lock(stage, name):
-            header = read_header(folder.intents)
-            if header is None or header["release"] != release or len(read_begun(folder.intents)) != steps:
-                return False
-            folder.destroy_secrets(RunKeyArchive.load())
-            _move(folder.path, scratch_folder(stage, RETIRED) / release)
-            return True
-    except _Held:
-        return False
+    if not re.fullmatch(r"[0-9a-f]{32}", release):
+        raise ValueError(f"the evidence names a release {release!r}, which no run is called")
+    for path in sorted(scratch_folder(stage).iterdir()):
+        folder = RunFolder(path)
+        header = read_header(folder.intents) if path.name != RETIRED and folder.intents.exists() else None
+        if header is None or header["release"] != release:
+            continue
+        try:
+            with _lock(stage, path.name):
+                folder.destroy_secrets(RunKeyArchive.load())
+                _move(folder.path, scratch_folder(stage, RETIRED) / release)
+                return True
+        except _Held:
+            return False
+    return False
 
 
 def _set_aside(folder: RunFolder) -> None:

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from stages.privacy.plan import Plan
-from stages.training.abandoned import Abandoned
 from stages.training.intents import Begun
 
-VERSION = 1
+VERSION = 2
 
 
 def trace_json(
@@ -17,7 +16,6 @@ def trace_json(
     fingerprint: str,
     plan_digest: str,
     begun: Sequence[Begun],
-    abandoned: Sequence[Abandoned],
     adapter: dict[str, str],
     code: str,
     commit: str,
@@ -38,10 +36,6 @@ def trace_json(
         "plan": plan_digest,
         "mechanism": plan.mechanism,
         "steps": [{"step": step.step, **step.mechanism} for step in begun],
-        "abandoned": [
-            {"run": run.name, "release": run.release, "plan": run.plan, "steps": run.steps}
-            for run in abandoned
-        ],
         "adapter": adapter,
         "code": code,
         "commit": commit,

@@ -3,15 +3,14 @@
 from stages.core.files import read_json
 from stages.core.fingerprint import ResolvedInputs, changes
 from stages.core.new_release import is_new_release_meant
-from stages.privacy.plan import Plan
-from stages.training.abandoned import abandoned_runs
+from stages.training.abandoned import other_runs
 from stages.training.intents import ABANDONED
 from stages.training.run_folder import run_folder
 
 _SHOWN = 5
 
 
-def require_no_unfinished(stage: str, plan: Plan, inputs: ResolvedInputs) -> None:
+def require_no_unfinished(stage: str, population: str, inputs: ResolvedInputs) -> None:
     """Refuse when a run on the same population was stopped before its end and the inputs are no longer its.
 
     Its noise may not serve other inputs, so it cannot go on; beginning anew abandons it and charges every
@@ -19,10 +18,10 @@ def require_no_unfinished(stage: str, plan: Plan, inputs: ResolvedInputs) -> Non
     """
     if is_new_release_meant():
         return
-    for run in abandoned_runs(stage, inputs.fingerprint(), plan):
+    for run in other_runs(stage, inputs.fingerprint(), population):
         folder = run_folder(stage, run.name)
         was_abandoned = ABANDONED in run.name
-        if was_abandoned or folder.finished_as() is not None or not folder.inputs.exists():
+        if not run.steps or was_abandoned or folder.finished_as() is not None or not folder.inputs.exists():
             continue
         found = changes(read_json(folder.inputs), inputs.values)
         said = "; ".join(found[:_SHOWN]) + (f"; and {len(found) - _SHOWN} more" if found[_SHOWN:] else "")

@@ -5,25 +5,25 @@ import math
 import dp_accounting
 import pytest
 
-from stages.privacy.accounting import Target, epsilon_of, rdp_epsilon_of, step_event
+from stages.privacy.accounting import Target, composed_epsilon, cross_checks, epsilon_of, step_event
 from stages.privacy.events import event_from_json, event_to_json
 
 
 @pytest.mark.parametrize(
-    ("noise_multiplier", "rate", "steps", "delta", "pld", "rdp", "replace_one"),
+    ("noise_multiplier", "rate", "steps", "delta", "pld", "rdp", "prv", "replace_one"),
     [
-        (0.8, 0.01, 1000, 1e-5, 3.14, 3.70, 4.23),
-        (1.0, 0.05, 400, 1e-5, 6.70, 7.42, 10.62),
-        (0.6, 0.001, 5000, 1e-6, 2.75, 3.63, None),
+        (0.8, 0.01, 1000, 1e-5, 3.14, 3.70, 3.15, 4.23),
+        (1.0, 0.05, 400, 1e-5, 6.70, 7.42, 6.71, 10.62),
+        (0.6, 0.001, 5000, 1e-6, 2.75, 3.63, 2.76, 2.90),
     ],
 )
-def test_reference_values(noise_multiplier, rate, steps, delta, pld, rdp, replace_one):
+def test_reference_values(noise_multiplier, rate, steps, delta, pld, rdp, prv, replace_one):
     events = [step_event(rate, noise_multiplier, steps)]
     assert epsilon_of(events, delta, "add_or_remove_one") == pytest.approx(pld, abs=6e-3)
-    check = rdp_epsilon_of(events, delta, "add_or_remove_one")
-    assert check is not None and check == pytest.approx(rdp, rel=0.03) and check > pld
-    if replace_one:
-        assert epsilon_of(events, delta, "replace_one") == pytest.approx(replace_one, abs=6e-3)
+    checks = cross_checks(events, delta, "add_or_remove_one")
+    assert checks["RDP"] == pytest.approx(rdp, rel=0.03) and checks["RDP"] > pld
+    assert checks["PRV"] == pytest.approx(prv, abs=6e-3)
+    assert epsilon_of(events, delta, "replace_one") == pytest.approx(replace_one, abs=6e-3)
 
 
 def test_more_steps_spend_more_and_an_event_without_privacy_spends_everything():
@@ -36,8 +36,19 @@ def test_more_steps_spend_more_and_an_event_without_privacy_spends_everything():
     assert epsilon_of([dp_accounting.NoOpDpEvent()], 1e-5, "add_or_remove_one") == 0
 
 
-def test_rdp_is_not_applied_where_it_does_not_apply():
-    assert rdp_epsilon_of([step_event(0.1, 1.0, 1)], 1e-5, "replace_one") is None
+def test_a_check_that_does_not_apply_is_left_out():
+    assert cross_checks([step_event(0.1, 1.0, 1)], 1e-5, "replace_one") == {}
+    assert cross_checks([dp_accounting.NonPrivateDpEvent()], 1e-5, "add_or_remove_one") == {}
+
+
+def test_splits_compose_in_parallel_or_in_sequence():
+    events = {"train": [step_event(0.1, 1.0, 20)], "heldout": [dp_accounting.GaussianDpEvent(3.0)]}
+    alone = [epsilon_of(group, 1e-5, "add_or_remove_one") for group in events.values()]
+    together = epsilon_of([*events["train"], *events["heldout"]], 1e-5, "add_or_remove_one")
+    assert composed_epsilon(events, 1e-5, "add_or_remove_one", "parallel") == max(alone)
+    assert composed_epsilon(events, 1e-5, "add_or_remove_one", "sequential") == together > max(alone)
+    with pytest.raises(ValueError, match="under add_or_remove_one only"):
+        composed_epsilon(events, 1e-5, "replace_one", "parallel")
 
 
 def test_events_survive_json():
@@ -45,6 +56,7 @@ def test_events_survive_json():
     for event in (
         step_event(0.1, 1.5, 7),
         dp_accounting.ComposedDpEvent([gaussian, dp_accounting.NoOpDpEvent()]),
+        dp_accounting.PoissonSampledDpEvent(0.2, dp_accounting.LaplaceDpEvent(2.0)),
     ):
         assert event_from_json(event_to_json(event)) == event
 
@@ -54,7 +66,8 @@ def test_events_survive_json():
     [
         None,
         {"class": "os.system"},
-        {"class": "LaplaceDpEvent", "noise_multiplier": 1.0},
+        {"class": "MixtureOfGaussiansDpEvent", "standard_deviation": 1.0},
+        {"class": "RepeatAndSelectDpEvent", "event": {"class": "NoOpDpEvent"}, "mean": 1.0, "shape": 1.0},
         {"class": "GaussianDpEvent"},
         {"class": "GaussianDpEvent", "noise_multiplier": "1"},
         {"class": "GaussianDpEvent", "noise_multiplier": True},

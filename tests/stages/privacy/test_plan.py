@@ -7,7 +7,9 @@ import pytest
 
 from stages.privacy.accounting import Target, epsilon_of
 from stages.privacy.clipping import Clipping
-from stages.privacy.plan import plan_for, plan_private, read_plan, warnings_of
+from stages.privacy.events import event_from_json
+from stages.privacy.plan import NOTHING_ELSE, Beside, Others, beside_of, read_plan
+from stages.privacy.planning import plan_for, plan_private, warnings_of
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
 
@@ -20,8 +22,9 @@ def target(**changes) -> Target:
 
 
 @cache
-def private(**changes):
-    return plan_private(target(**changes), POPULATION, SAMPLING, clipping=Clipping(1.0), rows_per_unit=1)
+def private(others=NOTHING_ELSE, **changes):
+    more = {"clipping": Clipping(1.0), "rows_per_unit": 1, "others": others}
+    return plan_private(target(**changes), POPULATION, SAMPLING, **more)
 
 
 @pytest.mark.parametrize("relation", ["add_or_remove_one", "replace_one"])
@@ -35,8 +38,8 @@ def test_the_plan_meets_the_target_and_a_little_less_noise_would_not(relation):
 def test_a_plan_survives_json_and_a_changed_form_is_refused():
     plan = private()
     assert read_plan(plan.to_json(), "plan.json") == plan
-    with pytest.raises(ValueError, match="has version 2"):
-        read_plan({**plan.to_json(), "version": 2}, "plan.json")
+    with pytest.raises(ValueError, match="has version 3"):
+        read_plan({**plan.to_json(), "version": 3}, "plan.json")
     with pytest.raises(KeyError, match="unknown keys"):
         read_plan({**plan.to_json(), "extra": 1}, "plan.json")
 
@@ -73,3 +76,41 @@ def test_silly_plans_are_warned_about():
 def test_sampling_that_describes_nothing_is_refused(steps, rate, batch):
     with pytest.raises(ValueError, match="sampling"):
         Sampling(steps=steps, rate=rate, expected_batch=batch)
+
+
+def test_noise_is_found_for_what_the_whole_pass_spends():
+    """Private choices made before training leave less for training, and the sum still meets the target."""
+    choice = Beside(stage="profile", split="train", rate=1.0, noise_multiplier=4.0)
+    others = Others(charges=(choice,), composition="parallel")
+    alone, plan = private(), private(others=others)
+    training = plan.event(10)
+    assert plan.epsilon == epsilon_of([training, choice.event()], 1e-5, "add_or_remove_one") <= 3.0
+    assert epsilon_of([training], 1e-5, "add_or_remove_one") < 3.0 - 0.1
+    assert plan.noise_multiplier > alone.noise_multiplier
+    less = dataclasses.replace(plan, noise_multiplier=plan.noise_multiplier - 0.001)
+    assert less.others.epsilon(less.event(10), target()) > 3.0
+    assert read_plan(plan.to_json(), "plan.json") == plan
+
+
+def test_held_out_units_are_spent_beside_training_only_where_splits_are_disjoint():
+    figures = Beside(stage="evaluate", split="heldout", rate=1.0, noise_multiplier=4.0)
+    parallel = private(others=Others(charges=(figures,), composition="parallel"))
+    sequential = private(others=Others(charges=(figures,), composition="sequential"))
+    assert parallel.noise_multiplier == private().noise_multiplier < sequential.noise_multiplier
+    with pytest.raises(ValueError, match="under add_or_remove_one only"):
+        private(relation="replace_one", others=Others(charges=(figures,), composition="parallel"))
+
+
+def test_choices_that_spend_the_target_alone_are_refused_by_name():
+    loud = Beside(stage="calibrate", split="train", rate=1.0, noise_multiplier=0.5)
+    with pytest.raises(ValueError, match="private choices of calibrate alone spend epsilon"):
+        private(others=Others(charges=(loud,), composition="parallel"))
+
+
+def test_a_charge_that_is_no_noised_sum_is_refused():
+    charge = {"stage": "profile", "split": "train", "event": {"class": "NonPrivateDpEvent"}}
+    with pytest.raises(ValueError, match="stage profile charges .* no noised sum"):
+        beside_of(charge)
+    sampled = {"class": "PoissonSampledDpEvent", "sampling_probability": 0.25}
+    event = {**sampled, "event": {"class": "GaussianDpEvent", "noise_multiplier": 2.0}}
+    assert beside_of({**charge, "event": event}).event() == event_from_json(event)

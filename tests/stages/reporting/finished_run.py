@@ -12,19 +12,27 @@ from stages.evaluation.accuracy import Accuracy
 from stages.privacy.accounting import Target
 from stages.privacy.charges import charges_json
 from stages.privacy.clipping import Clipping
-from stages.privacy.plan import Plan, plan_for
+from stages.privacy.ledger_evidence import ledger_json
+from stages.privacy.plan import Plan
+from stages.privacy.planning import plan_for
 from stages.privacy.population import Population
+from stages.privacy.renyi_filter import Limit
+from stages.privacy.reserving import reserved, settled
 from stages.privacy.sampling import Sampling
 from stages.privacy.statement import statement_json
 from stages.trainable.lora import Trainable, attach, save_adapter
 from stages.training.intents import Begun
 from stages.training.mechanism import Mechanism
+from stages.training.settling import reservation, settlement
 from stages.training.trace import trace_json
 from stages.vlm.family import load
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 POPULATION = Population(name="toy", public=True, max_units=100, unit="image")
 TARGET = Target(relation="add_or_remove_one", epsilon=8.0, delta=1e-4)
+CHOICES = ("data/profile/profile.json", "data/calibrate/calibration.json")
+METRICS = "data/evaluate/metrics.json"
+DAY = "2026-01-01"
 SAMPLING = Sampling(steps=4, rate=0.1, expected_batch=10.0)
 
 
@@ -40,10 +48,10 @@ def write_run(
     write_json(root / "data/plan.json", plan.to_json())
     _write_choices(root)
     write_adapter(root)
-    write_accounts(root, plan)
     accuracy = {name: Accuracy(30, 40).to_json() for name in (*kinds, "all")}
     metrics = {"release": "exact counts", "visual_tokens": 9, "zero_shot": accuracy, "tuned": accuracy}
-    write_json(root / "data/evaluate/metrics.json", {"version": 1, **metrics})
+    write_json(root / METRICS, {"version": 1, **metrics})
+    write_accounts(root, plan)
     return plan
 
 
@@ -62,25 +70,42 @@ def write_adapter(root: Path) -> None:
 
 
 def write_accounts(root: Path, plan: Plan) -> None:
-    """Write trace, charges and statement as finetune and account write them."""
+    """Write trace, charges, ledger and statement as finetune and account write them."""
     trace = trace_json(
         plan,
-        release="r" * 32,
+        release="a" * 32,
         fingerprint="f" * 32,
         plan_digest=hashlib.sha256(canonical_json(plan.to_json())).hexdigest(),
         begun=[Begun(step, 1, Mechanism.of(plan).to_json()) for step in range(plan.sampling.steps)],
-        abandoned=[],
         adapter={file.name: sha256(file) for file in sorted((root / "models/adapter").iterdir())},
         code="c" * 64,
         commit="unknown",
         versions={"torch": "0"},
     )
     write_json(root / "data/finetune/trace.json", trace)
-    charges = charges_json(plan, trace, public_choices={}, heldout_release="public")
+    choices = {file: (read_json(root / file), sha256(root / file)) for file in CHOICES}
+    metrics = (METRICS, read_json(root / METRICS), sha256(root / METRICS))
+    charges = charges_json(plan, trace, choices=choices, metrics=metrics)
     write_json(root / "data/account/charges.json", charges)
-    files = ("data/plan.json", "data/finetune/trace.json", "data/account/charges.json")
-    statement = statement_json(plan, charges, {file: sha256(root / file) for file in files})
-    write_json(root / "data/account/statement.json", statement)
+    ledger = ledger_of(plan, trace)
+    write_json(root / "data/account/ledger.json", ledger)
+    files = (
+        "plan.json",
+        "finetune/trace.json",
+        "evaluate/metrics.json",
+        "account/charges.json",
+        "account/ledger.json",
+    )
+    digests = {f"data/{file}": sha256(root / "data" / file) for file in files}
+    write_json(root / "data/account/statement.json", statement_json(plan, charges, ledger, digests))
+
+
+def ledger_of(plan: Plan, trace: dict[str, Any]) -> dict[str, Any]:
+    """Return the chain of a population on which this run was reserved and settled, and no other."""
+    limit, name = Limit(epsilon=12.0, delta=plan.delta), plan.population.name
+    asked = reservation(plan, "finetune", trace["release"])
+    entries = reserved(plan.population, plan.relation, limit, [], asked, DAY)
+    return ledger_json(name, [*entries, *settled(name, entries, settlement(plan, trace), DAY)])
 
 
 def change(path: Path, **values: Any) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from stages.privacy.accounting import Target, epsilon_of
 from stages.privacy.clipping import Clipping
-from stages.privacy.plan import Plan, noise_to_signal, plan_nonprivate, plan_private
+from stages.privacy.plan import Plan
+from stages.privacy.planning import noise_to_signal, plan_nonprivate, plan_private
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
 from stages.reporting.arithmetic import (

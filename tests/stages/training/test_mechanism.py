@@ -9,7 +9,7 @@ import torch
 from models import PRUNED, load_float64, rows, speed
 from stages.privacy.accounting import Target
 from stages.privacy.clipping import ClippedSum, Clipping
-from stages.privacy.plan import plan_for
+from stages.privacy.planning import plan_for
 from stages.privacy.population import Population
 from stages.privacy.prepared_noise import PreparedNoise
 from stages.privacy.sampling import Sampling

@@ -10,7 +10,7 @@ from learners import learner_of
 from models import ALL, PRUNED, picture, rows
 from stages.privacy.accounting import Target
 from stages.privacy.clipping import Clipping
-from stages.privacy.plan import plan_for
+from stages.privacy.planning import plan_for
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
 from stages.records.row import Message, Row

@@ -6,14 +6,19 @@ import json
 import pytest
 
 from stages.core.fingerprint import ResolvedInputs
+from stages.ledger.ledger import Ledger
 from stages.privacy.accounting import Target
-from stages.privacy.plan import Plan, plan_nonprivate
+from stages.privacy.events import event_to_json
+from stages.privacy.plan import Plan
+from stages.privacy.planning import plan_nonprivate
 from stages.privacy.population import Population
+from stages.privacy.reserving import Settlement
 from stages.privacy.sampling import Sampling
-from stages.training.abandoned import abandoned_runs, retired_releases
+from stages.training.abandoned import abandon_others, other_runs
 from stages.training.checkpoint import load_checkpoint
 from stages.training.intents import Begun, Intents, read_begun, read_header, way_out
 from stages.training.run_folder import RunFolder, is_begun, open_run, retire_run
+from stages.training.settling import reservation
 from stages.training.unfinished import require_no_unfinished
 
 RELEASE = "0" * 32
@@ -26,7 +31,8 @@ DONE = hashlib.md5(b"{}").hexdigest()
 def _scratch(tmp_path, monkeypatch):
     monkeypatch.setenv("DUALPRIV_SCRATCH", str(tmp_path / "scratch"))
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text("run_key: {archive_to: null}\n")
+    limit = "ledger: {url: null, limit: {epsilon: 3.0, delta: 1.0e-5}}"
+    (tmp_path / "params.yaml").write_text(f"run_key: {{archive_to: null}}\n{limit}\n")
 
 
 def plan_of(name: str = "people", unit: str = "person", relation: str = "add_or_remove_one") -> Plan:
@@ -77,25 +83,23 @@ def test_a_forced_rerun_before_accounting_leaves_the_first_runs_charge_and_not_i
         begin(folder, plan_of(), steps=3)
         finish(folder, tmp_path)
     with open_run("finetune", "a", DONE) as folder:
-        found = abandoned_runs("finetune", "a", plan_of())
+        found = other_runs("finetune", "a", "people")
         assert [(run.name, run.steps) for run in found] == [("a-1", 3)]
         aside = folder.path.with_name("a-1")
         assert sorted(file.name for file in aside.iterdir()) == ["done.json", "intents.jsonl"]
 
 
-def test_a_retired_run_keeps_its_intents_alone_and_is_not_charged_again():
+def test_a_retired_run_keeps_its_intents_alone_and_is_not_found_again():
     with open_run("finetune", "a", None) as folder:
         folder.run_key()
         folder.checkpoint.write_bytes(b"x")
         begin(folder, plan_of(), steps=2)
-    assert retire_run("finetune", "a", RELEASE, 2)
+    assert retire_run("finetune", RELEASE)
     assert not folder.path.exists()
     kept = folder.path.parent / "retired" / RELEASE
     assert [file.name for file in kept.iterdir()] == ["intents.jsonl"]
-    assert abandoned_runs("finetune", "b", plan_of()) == []
-    assert retired_releases("finetune", "people") == [RELEASE]
-    assert retired_releases("finetune", "others") == []
-    assert not retire_run("finetune", "a", RELEASE, 2), "again does nothing"
+    assert other_runs("finetune", "b", "people") == []
+    assert not retire_run("finetune", RELEASE), "again does nothing"
 
 
 def test_what_a_killed_writer_left_is_gone_when_the_run_is_opened_again_or_retired():
@@ -107,24 +111,23 @@ def test_what_a_killed_writer_left_is_gone_when_the_run_is_opened_again_or_retir
         if not again:
             with open_run("finetune", "a", None):
                 assert {file.name for file in folder.path.iterdir()} == {"intents.jsonl", "kept.partial"}
-    assert retire_run("finetune", "a", RELEASE, 1)
+    assert retire_run("finetune", RELEASE)
     kept = folder.path.parent / "retired" / RELEASE
     assert {file.name for file in kept.iterdir()} == {"intents.jsonl", "kept.partial"}
 
 
-def test_a_run_that_went_on_or_lives_or_is_another_release_is_not_retired():
+def test_a_run_that_lives_or_is_another_release_is_not_retired():
     with open_run("finetune", "a", None) as folder:
         begin(folder, plan_of(), steps=2)
-        assert not retire_run("finetune", "a", RELEASE, 2), "a living process has it"
-    assert not retire_run("finetune", "a", RELEASE, 1), "it began a step more than was charged"
-    assert not retire_run("finetune", "a", "1" * 32, 2)
+        assert not retire_run("finetune", RELEASE), "a living process has it"
+    assert not retire_run("finetune", "1" * 32)
     assert folder.intents.exists()
 
 
-@pytest.mark.parametrize("name", ["../../home", "a/b", "", ".", "retired/x"])
-def test_a_name_from_a_forged_trace_reaches_no_other_folder(name):
+@pytest.mark.parametrize("release", ["../../home", "a/b", "", ".", "A" * 32])
+def test_a_release_from_forged_evidence_reaches_no_folder(release):
     with pytest.raises(ValueError, match="no run is called"):
-        retire_run("finetune", name, RELEASE, 1)
+        retire_run("finetune", release)
 
 
 def test_going_on_with_a_begun_run_is_no_new_release(tmp_path):
@@ -149,7 +152,7 @@ def test_the_way_out_of_a_broken_run_keeps_its_charge():
     with open_run("finetune", "a", None) as folder:
         begin(folder, plan_of(), steps=2)
     folder.path.rename(folder.path.with_name("a-abandoned"))
-    assert [run.steps for run in abandoned_runs("finetune", "a", plan_of())] == [2]
+    assert [run.steps for run in other_runs("finetune", "a", "people")] == [2]
     assert way_out(folder.path).endswith("to a-abandoned-2"), "a second one does not end up inside the first"
 
 
@@ -159,18 +162,10 @@ def test_a_run_that_its_owner_gave_up_does_not_stand_in_the_way_and_a_stopped_on
         folder.note_inputs(before.values)
         begin(folder, plan_of(), steps=2)
     with pytest.raises(ValueError, match="after it began 2 steps cannot .* optim.beta1 was 0.9 and is 0.8"):
-        require_no_unfinished("finetune", plan_of(), now)
+        require_no_unfinished("finetune", "people", now)
     folder.path.rename(folder.path.with_name(f"{folder.path.name}-abandoned"))
-    require_no_unfinished("finetune", plan_of(), now)
-    assert [run.steps for run in abandoned_runs("finetune", now.fingerprint(), plan_of())] == [2]
-
-
-def test_a_finished_run_counts_against_the_next_release_of_the_same_inputs_before_it_begins(tmp_path):
-    with open_run("finetune", "a", None) as folder:
-        begin(folder, plan_of(), steps=3)
-        finish(folder, tmp_path)
-    assert [run.steps for run in abandoned_runs("finetune", "a", plan_of(), DONE)] == [3]
-    assert abandoned_runs("finetune", "a", plan_of(), None) == [], "not recorded: the same release goes on"
+    require_no_unfinished("finetune", "people", now)
+    assert [run.steps for run in other_runs("finetune", now.fingerprint(), "people")] == [2]
 
 
 def test_a_key_that_cannot_be_seen_is_never_made_by_a_follower(tmp_path):
@@ -211,7 +206,7 @@ def test_damaged_intents_are_an_unknown_charge_and_never_none(line):
         content[1] = line.encode("latin-1")
         folder.intents.write_bytes(b"\n".join(content))
     with pytest.raises(ValueError, match="damaged at line 2, so what that run spent is unknown"):
-        abandoned_runs("finetune", "b", plan_of())
+        other_runs("finetune", "b", "people")
 
 
 def test_a_header_cut_off_by_a_crash_is_written_again(tmp_path):
@@ -228,18 +223,50 @@ def test_other_runs_on_these_people_are_found_finished_or_not(tmp_path):
             begin(folder, plan_of(people))
             if name == "d":
                 finish(folder, tmp_path)
-    assert [run.name for run in abandoned_runs("finetune", "c", plan_of())] == ["a", "d"]
+    assert [run.name for run in other_runs("finetune", "c", "people")] == ["a", "d"]
     with open_run("finetune", "a", None):
-        found = abandoned_runs("finetune", "c", plan_of())
+        found = other_runs("finetune", "c", "people")
         assert [run.name for run in found] == ["d"], "a living run is not abandoned"
 
 
-@pytest.mark.parametrize("counted", [{"unit": "visit"}, {"relation": "replace_one"}])
-def test_a_run_that_counts_by_another_unit_or_relation_has_no_sum_with_this_one(counted):
+def test_runs_that_will_not_go_on_are_charged_for_what_they_began_and_put_away(tmp_path):
+    ledger, people = Ledger.load(), plan_of().population
+    for name, steps, release in (("a", 2, "a" * 32), ("b", 0, "b" * 32), ("c", 1, "c" * 32)):
+        with open_run("finetune", name, None) as folder:
+            folder.run_key()
+            begin(folder, plan_of(), steps, release)
+    ledger.reserve(people, "add_or_remove_one", reservation(plan_of(), "finetune", "a" * 32))
+    ledger.reserve(people, "add_or_remove_one", reservation(plan_of(), "finetune", "b" * 32))
+    abandon_others(ledger, "finetune", "now", people)
+    charged = {
+        entry.body.release: (entry.body.event, entry.body.reason)
+        for entry in ledger.entries("people")
+        if entry.kind == "abandon"
+    }
+    nothing, something = event_to_json(plan_of().event(0)), event_to_json(plan_of().event(2))
+    assert charged == {
+        "a" * 32: (something, "began 2 steps"),
+        "b" * 32: (nothing, "began 0 steps"),
+        "c" * 32: (something, "began 1 steps"),  # the ledger had never heard of it
+    }
+    assert other_runs("finetune", "now", "people") == []
+    assert not list((tmp_path / "scratch").rglob("run.key"))
+    before = ledger.entries("people")
+    abandon_others(ledger, "finetune", "now", people)
+    assert ledger.entries("people") == before
+
+
+def test_a_run_that_the_ledger_has_settled_is_put_away_and_charged_no_more(tmp_path):
+    ledger, people = Ledger.load(), plan_of().population
     with open_run("finetune", "a", None) as folder:
-        begin(folder, plan_of(**counted))
-    with pytest.raises(ValueError, match="give the population that unit and relation again"):
-        abandoned_runs("finetune", "b", plan_of())
+        begin(folder, plan_of(), steps=3)
+        finish(folder, tmp_path)
+    ledger.reserve(people, "add_or_remove_one", reservation(plan_of(), "finetune", RELEASE))
+    done = {"release": RELEASE, "released": {}, "code": "", "commit": "", "versions": {}}
+    ledger.settle("people", Settlement(event=plan_of().event(3), **done))
+    before = ledger.entries("people")
+    abandon_others(ledger, "finetune", "now", people)
+    assert ledger.entries("people") == before and other_runs("finetune", "now", "people") == []
 
 
 def test_a_broken_checkpoint_is_named(tmp_path):
