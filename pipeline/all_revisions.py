@@ -60,8 +60,8 @@ def _contradictions(moment: Moment) -> Iterator[Finding]:
 
 
 def _population(population: Population, prices: Sequence[Priced]) -> dict[str, Any]:
-    covered = population.ledger.history.releases if population.ledger else {}
-    limited = totals_of(population.ledger.history) if population.ledger else None
+    covered = population.ledger.releases if population.ledger else {}
+    limited = totals_of(population.ledger) if population.ledger else None
     only_in_ledger = [
         {
             "release": name,
@@ -84,10 +84,10 @@ def _population(population: Population, prices: Sequence[Priced]) -> dict[str, A
             ),
             *only_in_ledger,
         ],
-        "composition": population.ledger.history.composition if population.ledger else "sequential",
+        "composition": population.ledger.composition if population.ledger else "sequential",
         "ledger": None
         if population.ledger is None
-        else {"length": population.ledger.history.length, "head": population.ledger.history.head},
+        else {"length": population.ledger.length, "head": population.ledger.head},
         "recomputed": [price.to_json() for price in prices],
         "filter": None
         if limited is None

@@ -115,7 +115,8 @@ _STATED = (
     "relation",
     "accountant",
     "within_target",
-    "releases",
+    "composition",
+    "population_total",
     "sentence",
 )
 

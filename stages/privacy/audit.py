@@ -10,9 +10,12 @@ from typing import Any
 
 from stages.privacy.evidence import CHARGES, PLAN, TRACE, Evidence
 from stages.privacy.findings import Finding
+from stages.privacy.ledger_findings import ledger_findings
 from stages.privacy.lock_findings import lock_findings
+from stages.privacy.plan import Plan, read_plan
 from stages.privacy.plan_findings import plan_findings
-from stages.privacy.recomputed import Priced, disagreements, priced_charges
+from stages.privacy.rebuilt_findings import rebuilt_charges, rebuilt_findings
+from stages.privacy.recomputed import Priced, disagreements, priced_charges, priced_pass
 from stages.privacy.trace_findings import trace_findings, trace_form_findings
 from stages.privacy.version_one import charges_of_one, plan_of_one, rebuilt_findings_of_one, trace_of_one
 
@@ -35,22 +38,40 @@ def audit_of(evidence: Evidence) -> Audit:
         return Audit(tuple(found), ())
     stored = evidence.values[PLAN]
     try:
-        plan = plan_of_one(stored)
+        plan = _plan(evidence)
     except ValueError as error:
         return Audit((*found, Finding(PLAN, str(error).removeprefix(f"{PLAN} "))), ())
-    trace = trace_of_one(plan, evidence.values[TRACE])
+    trace = evidence.values[TRACE] if evidence.version > 1 else trace_of_one(plan, evidence.values[TRACE])
     broken = [*trace_form_findings(trace)]
     found += [*plan_findings(plan, stored, evidence.lock), *broken]
     if broken:
         return Audit(tuple(found), ())
     found += trace_findings(plan, stored, trace)
     try:
-        charges = charges_of_one(plan, evidence)
-        priced = priced_charges(charges, plan.delta, plan.relation)
-        found += [*rebuilt_findings_of_one(plan, evidence, charges), *disagreements(priced)]
+        charges = charges_of_one(plan, evidence) if evidence.version == 1 else rebuilt_charges(plan, evidence)
+        priced = [*priced_charges(charges, plan), *priced_pass(charges, plan)]
+        found += [*_rebuilt(plan, evidence, charges), *disagreements(priced)]
     except (ValueError, OverflowError) as error:
         return Audit((*found, Finding(CHARGES, f"cannot be recomputed: {error}")), ())
     return Audit(tuple(found), tuple(priced))
+
+
+def _plan(evidence: Evidence) -> Plan:
+    stored = evidence.values[PLAN]
+    if evidence.version == 1:
+        return plan_of_one(stored)
+    try:
+        return read_plan(stored, PLAN)
+    except (KeyError, TypeError) as error:
+        raise ValueError(str(error.args[0])) from None
+
+
+def _rebuilt(plan: Plan, evidence: Evidence, charges: Mapping[str, Any]) -> Iterator[Finding]:
+    if evidence.version == 1:
+        yield from rebuilt_findings_of_one(plan, evidence, charges)
+    else:
+        yield from ledger_findings(plan, evidence, charges)
+        yield from rebuilt_findings(plan, evidence, charges)
 
 
 def weight_findings(trace: Mapping[str, Any], present: Mapping[str, str]) -> Iterator[Finding]:

@@ -42,8 +42,7 @@ def shown(value: Any) -> str:
 def differences(file: str, expected: Any, found: Any, where: str = "") -> Iterator[Finding]:
     """Compare a rebuilt document with the stored one, value by value; each difference is an error.
 
-    Numbers of floating point are equal within 1e-9 of their size: accountants on another machine round
-    differently.
+    Numbers of floating point are equal within 1e-9 of their size: another machine rounds differently.
     """
     if isinstance(expected, dict) and isinstance(found, dict):
         for key in sorted(set(expected) | set(found)):

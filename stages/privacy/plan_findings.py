@@ -1,14 +1,13 @@
 """Check a plan against itself, and against the public configuration that DVC recorded."""
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stages.privacy.accounting import epsilon_of
 from stages.privacy.evidence import PLAN, Lock
 from stages.privacy.findings import Finding, shown
 from stages.privacy.plan import Plan
 from stages.privacy.priceable import require_priceable
+from stages.privacy.stated_accountant import accountant_findings, agrees
 
 _ESTIMATOR_OF = {"gaussian": "gradient", "none": "nonprivate"}
 _ONCE_CALLED = {"population": "privacy.population", "privacy": "privacy.target"}
@@ -26,7 +25,6 @@ _CONFIGURED: Mapping[str, tuple[str, str]] = {
     "population.public": ("population", "public"),
     "population.unit": ("population", "unit"),
 }
-_ACCOUNTANT = re.compile(r"dp_accounting \d+(\.\d+){1,3} PLD", re.ASCII)
 _OF_NOISE = ("clip", "clip_rule", "clip_groups")
 
 
@@ -36,8 +34,7 @@ def plan_findings(plan: Plan, stored: Mapping[str, Any], lock: Lock) -> Iterator
         yield Finding(
             PLAN, f"delta {plan.delta} is not below 1 / max_units: at that delta one unit may be published"
         )
-    if not _ACCOUNTANT.fullmatch(plan.accountant):
-        yield Finding(PLAN, f"names the accountant {shown(plan.accountant)}, which decides about no plan")
+    yield from accountant_findings(PLAN, plan.accountant)
     yield from _mechanism(plan)
     keys = dict(_CONFIGURED)
     if plan.mechanism == "gaussian":
@@ -57,14 +54,15 @@ def _mechanism(plan: Plan) -> Iterator[Finding]:
     elif plan.epsilon is not None:
         event = plan.event(plan.sampling.steps)
         try:
-            require_priceable(event)
+            for one in (event, *(charge.event() for charge in plan.others.charges)):
+                require_priceable(one)
+            epsilon = plan.others.epsilon(event, plan.target)
         except ValueError as error:
             yield Finding(PLAN, f"cannot be priced: {error}")
             return
-        epsilon = epsilon_of([event], plan.delta, plan.relation)
-        if not abs(epsilon - plan.epsilon) <= 1e-9 * epsilon:
+        if not agrees(epsilon, plan.epsilon, plan.accountant):
             yield Finding(PLAN, f"promises epsilon {plan.epsilon}, but its steps spend {epsilon:.6f}")
-        if not epsilon <= plan.target_epsilon:
+        elif not plan.epsilon <= plan.target_epsilon:
             yield Finding(PLAN, f"spends epsilon {epsilon:.6f}, over its target {plan.target_epsilon}")
 
 

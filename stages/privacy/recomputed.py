@@ -10,10 +10,12 @@ from typing import Any
 import dp_accounting
 
 from stages.core.canonical import canonical_json
-from stages.privacy.accounting import ACCOUNTANT, Relation, epsilon_of, rdp_epsilon_of
+from stages.privacy.accountants import Accountant, Relation, within_known_gap
+from stages.privacy.accounting import ACCOUNTANT, cross_checks, epsilon_of
 from stages.privacy.events import event_from_json
 from stages.privacy.evidence import CHARGES
 from stages.privacy.findings import Finding
+from stages.privacy.plan import Plan
 from stages.privacy.priceable import require_priceable
 from stages.privacy.release_census import Population, events_of
 
@@ -30,7 +32,7 @@ class Priced:
     accountant: str
     epsilon: float
     """By the deciding accountant; infinity without privacy."""
-    checks: Mapping[str, float]
+    checks: Mapping[Accountant, float]
     """By every accountant that is valid for these events and this relation; may be none."""
 
     def to_json(self) -> dict[str, Any]:
@@ -47,27 +49,39 @@ def priced(what: str, events: Sequence[dp_accounting.DpEvent], delta: float, rel
     """Return the price of events composed; what would take for ever is a ValueError."""
     for event in events:
         require_priceable(event)
-    check = rdp_epsilon_of(events, delta, relation)
     return Priced(
         what=what,
         delta=delta,
         relation=relation,
         accountant=ACCOUNTANT,
         epsilon=epsilon_of(events, delta, relation),
-        checks={} if check is None else {"RDP": check},
+        checks=cross_checks(events, delta, relation),
     )
 
 
-def priced_charges(charges: Mapping[str, Any], delta: float, relation: Relation) -> list[Priced]:
+def priced_charges(charges: Mapping[str, Any], plan: Plan) -> list[Priced]:
     """Return the price of every release among the charges of one pass."""
     return [
         priced(
-            f"release {charge['release']} ({charge['stage']}, {charge['split']})", [event], delta, relation
+            f"release {charge['release']} ({charge['stage']}, {charge['split']})",
+            [event_from_json(charge["event"])],
+            plan.delta,
+            plan.relation,
         )
         for charge in charges["charges"]
         if charge.get("release")
-        for event in [event_from_json(charge["event"])]
     ]
+
+
+def priced_pass(charges: Mapping[str, Any], plan: Plan) -> list[Priced]:
+    """Return the price of all releases of one pass together, by split where splits compose in parallel."""
+    releases = [charge for charge in charges["charges"] if charge.get("release")]
+    if len(releases) < 2:
+        return []
+    events: dict[str, list[Mapping[str, Any]]] = {}
+    for charge in releases:
+        events.setdefault(charge["split"], []).append(charge["event"])
+    return _composed("this pass", events, charges.get("composition"), plan.delta, plan.relation)
 
 
 def priced_population(population: Population) -> list[Priced]:
@@ -84,15 +98,21 @@ def priced_population(population: Population) -> list[Priced]:
     relation = next((known for known in _RELATIONS if known in {under for _, under in counted}), None)
     if relation is None or not population.deltas:
         raise ValueError("none of its evidence says by which relation and delta")
-    delta = min(population.deltas)
-    events = events_of(population)
-    composition = population.ledger.history.composition if population.ledger else "sequential"
-    if composition == "sequential":
+    composition = population.ledger.composition if population.ledger else "sequential"
+    return _composed("all releases", events_of(population), composition, min(population.deltas), relation)
+
+
+def _composed(
+    what: str,
+    events: Mapping[str, Sequence[Mapping[str, Any]]],
+    composition: Any,
+    delta: float,
+    relation: Relation,
+) -> list[Priced]:
+    if composition != "parallel":
         whole = [event for split in events.values() for event in split]
-        return [_priced_many("all releases", whole, delta, relation)]
-    return [
-        _priced_many(f"all releases on {split}", events[split], delta, relation) for split in sorted(events)
-    ]
+        return [_priced_many(what, whole, delta, relation)]
+    return [_priced_many(f"{what}, {split}", events[split], delta, relation) for split in sorted(events)]
 
 
 def _priced_many(what: str, stored: Sequence[Mapping[str, Any]], delta: float, relation: Relation) -> Priced:
@@ -108,7 +128,7 @@ def disagreements(found: Sequence[Priced]) -> Iterator[Finding]:
     """Yield every check that disagrees with the deciding accountant beyond the gap that is known."""
     for price in found:
         for name, check in price.checks.items():
-            if not 0.999 * price.epsilon <= check <= 2 * price.epsilon + 1:
+            if not within_known_gap(name, check, price.epsilon):
                 yield Finding(
                     CHARGES,
                     f"{price.what}: {name} gives epsilon {check:.6f} where {price.accountant} gives "

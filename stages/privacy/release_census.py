@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stages.privacy.evidence import CHARGES, CHOICES, LEDGER, METRICS, PLAN, TRACE, Evidence
-from stages.privacy.exported_ledger import ExportedLedger, read_ledger
 from stages.privacy.findings import Finding, Severity, shown
+from stages.privacy.history import History
+from stages.privacy.ledger_findings import checked_history
+from stages.privacy.signature_findings import chain_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +47,8 @@ class Population:
     deltas: set[float] = field(default_factory=set)
     seen: dict[str, list[Seen]] = field(default_factory=dict)
     """By release."""
-    ledger: ExportedLedger | None = None
-    """The longest chain of those that agree."""
-    ledger_at: str | None = None
+    ledger: History | None = None
+    """What the longest chain tells."""
 
     @property
     def severity(self) -> Severity:
@@ -149,64 +150,52 @@ def _of_charge(charge: Mapping[str, Any], file: str, revision: str | None) -> It
 
 def _ledgers(population: Population, moments: Sequence[Moment]) -> Iterator[Finding]:
     """Choose the longest chain, and yield every other that is not a beginning of it."""
-    chains: list[tuple[Moment, ExportedLedger]] = []
+    chains: list[tuple[Moment, list[str], History]] = []
     for moment in moments:
         value = moment.evidence.values.get(LEDGER)
         if value is None or value.get("population") != population.name:
             continue
         try:
-            chains.append((moment, read_ledger(value)))
+            chains.append((moment, chain_of(moment.evidence) or [], checked_history(value)))
         except ValueError as error:
             if moment.revision is not None:
                 yield Finding(LEDGER, str(error), population.severity, moment.revision)
     if not chains:
         return
-    longest_at, longest = max(chains, key=lambda chain: len(chain[1].entries))
-    population.ledger, population.ledger_at = longest, longest_at.revision
-    if longest.history.opened is not None:
-        population.is_public &= longest.history.opened.public
-    yield from _not_one_chain(population, chains, longest_at, longest)
+    longest_at, longest, population.ledger = max(chains, key=lambda chain: len(chain[1]))
+    for _, _, history in chains:
+        if history.opened is not None:
+            population.is_public &= history.opened.public
+    for moment, chain, _ in chains:
+        yield from _not_its_beginning(population, moment, chain, longest_at, longest)
 
 
-def _not_one_chain(
-    population: Population,
-    chains: Sequence[tuple[Moment, ExportedLedger]],
-    longest_at: Moment,
-    longest: ExportedLedger,
+def _not_its_beginning(
+    population: Population, moment: Moment, chain: list[str], longest_at: Moment, longest: list[str]
 ) -> Iterator[Finding]:
-    told = set[int]()
-    for moment, chain in chains:
-        fork = next(
-            (
-                one.sequence
-                for one, other in zip(chain.entries, longest.entries, strict=False)
-                if one != other
-            ),
-            None,
+    """Yield where a chain is not the beginning of the longest, and where that asked about is not the end."""
+    pairs = enumerate(zip(chain, longest, strict=False), 1)
+    fork = next((number for number, (one, other) in pairs if one != other), None)
+    if fork is not None:
+        yield Finding(
+            LEDGER,
+            f"is another chain of population {shown(population.name)} than {_at(longest_at.revision)} has: "
+            f"they part at entry {fork}",
+            "error",
+            moment.revision,
         )
-        if fork is not None and fork not in told:
-            told.add(fork)
-            yield Finding(
-                LEDGER,
-                f"is another chain of population {shown(population.name)} than that of {_at(longest_at)}: "
-                f"they part at entry {fork}",
-                "error",
-                moment.revision,
-            )
-        elif moment.revision is None and len(chain.entries) < len(longest.entries):
-            more = len(longest.entries) - len(chain.entries)
-            yield Finding(
-                LEDGER,
-                f"was cut: {_at(longest_at)}, on which this builds, holds {more} more entries"
-                if longest_at.is_past
-                else f"is older than that of {_at(longest_at)}, which holds {more} more entries",
-                population.severity if longest_at.is_past else "warning",
-            )
+    elif moment.revision is None and len(chain) < len(longest):
+        more = f"{_at(longest_at.revision)} holds {len(longest) - len(chain)} more entries"
+        yield Finding(
+            LEDGER,
+            f"was cut: {more}, and this builds on it" if longest_at.is_past else f"is not the latest: {more}",
+            population.severity if longest_at.is_past else "warning",
+        )
 
 
 def _releases(population: Population) -> Iterator[Finding]:
     """Yield releases that contradict themselves, and those that no ledger entry covers."""
-    covered = population.ledger.history.releases if population.ledger else {}
+    covered = population.ledger.releases if population.ledger else {}
     for release in sorted(population.seen):
         seen = population.seen[release]
         told = [one for one in seen if one.event is not None]
@@ -226,7 +215,7 @@ def _releases(population: Population) -> Iterator[Finding]:
             ):
                 yield Finding(
                     one.file,
-                    f"charges release {shown(release)} otherwise than {_at_revision(told[0].revision)}: "
+                    f"charges release {shown(release)} otherwise than {_at(told[0].revision)}: "
                     f"{shown(one.event)}, not {shown(told[0].event)}",
                     "error",
                     one.revision,
@@ -262,17 +251,13 @@ def events_of(population: Population) -> dict[str, list[Mapping[str, Any]]]:
                 different.append((one.split, one.event))
         for split, event in different:
             found.setdefault(split, []).append(event)
-    for release, known in (population.ledger.history.releases if population.ledger else {}).items():
+    for release, known in (population.ledger.releases if population.ledger else {}).items():
         if all(one.event is None for one in population.seen.get(release, [])):
             found.setdefault(known.split, []).append(known.event)
     return found
 
 
-def _at(moment: Moment) -> str:
-    return _at_revision(moment.revision)
-
-
-def _at_revision(revision: str | None) -> str:
+def _at(revision: str | None) -> str:
     return "the evidence asked about" if revision is None else f"commit {revision[:12]}"
 
 

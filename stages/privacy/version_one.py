@@ -7,17 +7,21 @@ Frozen as it was: old evidence is contradicted by the rules that it was made und
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import dp_accounting
 
 from stages.core.canonical import canonical_json
-from stages.privacy.accounting import epsilon_of, rdp_epsilon_of
+from stages.core.schema import parse
+from stages.privacy.accountants import price
+from stages.privacy.accounting import FINE_GRID, epsilon_of, is_nonprivate
 from stages.privacy.events import event_from_json, event_to_json
 from stages.privacy.evidence import CHARGES, CHOICES, METRICS, PLAN, STATEMENT, TRACE, Evidence
 from stages.privacy.findings import Finding, differences, shown
-from stages.privacy.plan import Plan, read_plan
+from stages.privacy.plan import NOTHING_ELSE, Plan
 from stages.privacy.priceable import require_priceable
+from stages.privacy.stated_accountant import agrees
 
 _SINCE_CLIP_RULES = ("rows_per_unit", "clip_rule", "clip_groups")
 """What the steps of the first traces did not say."""
@@ -38,11 +42,15 @@ def plan_of_one(stored: Mapping[str, Any], where: str = PLAN) -> Plan:
 
     Errors: whatever is wrong with it is a ValueError that starts with ``where``.
     """
+    alone = {"others": asdict(NOTHING_ELSE)}
     early = {"clip_rule": "flat", "clip_groups": "whole"} if stored.get("clip") is not None else {}
     try:
-        return read_plan({"clip_rule": None, "clip_groups": None, **early, **stored}, where)
+        plan = parse({"clip_rule": None, "clip_groups": None, **alone, **early, **stored}, Plan, where)
     except (KeyError, TypeError) as error:
         raise ValueError(str(error.args[0])) from None
+    if plan.version != 1 or plan.others != NOTHING_ELSE:
+        raise ValueError(f"{where} is no plan of version 1")
+    return plan
 
 
 def trace_of_one(plan: Plan, stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,6 +172,8 @@ def _statement_findings(plan: Plan, charges: Mapping[str, Any], evidence: Eviden
         require_priceable(event)
     epsilon = epsilon_of(events, plan.delta, plan.relation)
     stored = evidence.values[STATEMENT]
+    if agrees(epsilon, stored.get("epsilon"), plan.accountant):
+        epsilon = stored["epsilon"]
     expected: dict[str, Any] = {
         "version": 1,
         "population": plan.population.name,
@@ -175,7 +185,7 @@ def _statement_findings(plan: Plan, charges: Mapping[str, Any], evidence: Eviden
         "delta": plan.delta,
         "target_epsilon": plan.target_epsilon,
         "accountant": plan.accountant,
-        "rdp_epsilon": rdp_epsilon_of(events, plan.delta, plan.relation),
+        "rdp_epsilon": _rdp(events, plan),
         "sampler": plan.sampler,
         "steps": plan.sampling.steps,
         "sampling_rate": plan.sampling.rate,
@@ -198,6 +208,13 @@ def _statement_findings(plan: Plan, charges: Mapping[str, Any], evidence: Eviden
     if hashlib.sha256(canonical_json(stored.get("limits"))).hexdigest() not in _LIMITS:
         yield Finding(STATEMENT, "limits are not those that any statement of version 1 ended with")
     yield from differences(STATEMENT, expected, stored)
+
+
+def _rdp(events: list[dp_accounting.DpEvent], plan: Plan) -> float | None:
+    """Return the one cross-check of version 1, which was left out under replace-one."""
+    if plan.relation == "replace_one" or any(is_nonprivate(event) for event in events):
+        return None
+    return price("RDP", events, plan.delta, plan.relation, grid=FINE_GRID)
 
 
 def _sentences(statement: Mapping[str, Any]) -> tuple[str, ...]:
