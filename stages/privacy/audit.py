@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stages.privacy.charge_findings import charge_findings
 from stages.privacy.evidence import CHARGES, PLAN, TRACE, Evidence
 from stages.privacy.findings import Finding
 from stages.privacy.ledger_findings import ledger_findings
@@ -70,6 +71,7 @@ def _rebuilt(plan: Plan, evidence: Evidence, charges: Mapping[str, Any]) -> Iter
     if evidence.version == 1:
         yield from rebuilt_findings_of_one(plan, evidence, charges)
     else:
+        yield from charge_findings(plan, evidence, charges)
         yield from ledger_findings(plan, evidence, charges)
         yield from rebuilt_findings(plan, evidence, charges)
 

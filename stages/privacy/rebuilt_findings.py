@@ -1,12 +1,13 @@
 """Rebuild charges and statement from the rest of the evidence, and compare them with the stored ones."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stages.privacy.charges import charges_json
 from stages.privacy.events import event_from_json
 from stages.privacy.evidence import CHARGES, CHOICES, LEDGER, METRICS, PLAN, STATEMENT, TRACE, Evidence
-from stages.privacy.findings import Finding, differences
+from stages.privacy.findings import Finding, differences, shown
 from stages.privacy.plan import Plan
 from stages.privacy.priceable import require_priceable
 from stages.privacy.stated_accountant import accountant_findings, agrees, is_near
@@ -24,10 +25,23 @@ def rebuilt_charges(plan: Plan, evidence: Evidence) -> dict[str, Any]:
     try:
         charges = charges_json(plan, evidence.values[TRACE], choices=choices, metrics=metrics)
         for charge in charges["charges"]:
-            require_priceable(event_from_json(charge["event"]))
+            _require_form(charge)
     except _BROKEN as error:
         raise ValueError(f"cannot be rebuilt: {_said(error)}") from None
     return charges
+
+
+def _require_form(charge: Mapping[str, Any]) -> None:
+    """Refuse a charge that a stage's output holds in another form than a stage writes."""
+    words = [charge[key] for key in ("stage", "split", "sampler", "basis")]
+    if not all(isinstance(word, str) for word in words):
+        raise ValueError(f"a charge says {shown(words)}, not words")
+    release = charge["release"]
+    if release is not None and not (
+        isinstance(release, str) and re.fullmatch("[0-9a-f]{32}", release, re.ASCII)
+    ):
+        raise ValueError(f"a charge names the release {shown(release)}, not 32 hex digits")
+    require_priceable(event_from_json(charge["event"]))
 
 
 def rebuilt_findings(plan: Plan, evidence: Evidence, charges: Mapping[str, Any]) -> Iterator[Finding]:

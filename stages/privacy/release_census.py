@@ -80,6 +80,7 @@ def census_of(moments: Sequence[Moment]) -> Census:
                 seen.population, Population(name=seen.population, is_public=False)
             )
             population.seen.setdefault(seen.release, []).append(seen)
+    found += _went_back(moments, populations)
     for name in sorted(populations):
         found += _ledgers(populations[name], moments)
         found += _releases(populations[name])
@@ -100,11 +101,33 @@ def _declare(moment: Moment, populations: dict[str, Population]) -> None:
 def _unreadable(moment: Moment, populations: Mapping[str, Population]) -> Iterator[Finding]:
     if moment.revision is None:
         return  # the audit of the evidence asked about has said it
-    name = _dict(_dict(moment.evidence.values.get(PLAN)).get("population")).get("name")
-    population = populations.get(name) if isinstance(name, str) else None
+    population = populations.get(_population_of(moment))
     for finding in moment.evidence.unreadable:
         severity = population.severity if population else "error"
         yield Finding(finding.file, finding.problem, severity, moment.revision)
+
+
+def _went_back(moments: Sequence[Moment], populations: Mapping[str, Population]) -> Iterator[Finding]:
+    """Yield evidence of an older version than a commit that it builds on: its rules ask for less."""
+    asked = next((moment for moment in moments if moment.revision is None), None)
+    version = 0 if asked is None else _version(asked)
+    later = next((one for one in moments if one.is_past and _version(one) > version > 0), None)
+    if later is not None:
+        declared = populations.get(_population_of(asked)) if asked else None
+        yield Finding(
+            PLAN,
+            f"is of version {version}, and {_at(later.revision)} before it of version {_version(later)}",
+            declared.severity if declared else "error",
+        )
+
+
+def _version(moment: Moment) -> int:
+    version = _dict(moment.evidence.values.get(PLAN)).get("version")
+    return version if type(version) is int else 0
+
+
+def _population_of(moment: Moment) -> str:
+    return str(_dict(_dict(moment.evidence.values.get(PLAN)).get("population")).get("name"))
 
 
 def _seen(moment: Moment) -> Iterator[Seen]:

@@ -65,7 +65,9 @@ def trace_findings(plan: Plan, stored_plan: Any, trace: Mapping[str, Any]) -> It
             f"names population {shown(trace['population'])} and mechanism {shown(trace['mechanism'])}, not "
             "those of the plan",
         )
-    if [step.get("step") for step in trace["steps"]] != list(range(plan.sampling.steps)):
+    numbers = [step.get("step") for step in trace["steps"]]
+    in_order = all(type(number) is int and number == place for place, number in enumerate(numbers))
+    if len(numbers) != plan.sampling.steps or not in_order:
         yield Finding(
             TRACE,
             f"holds {len(trace['steps'])} steps, not the {plan.sampling.steps} planned ones, each once and "
