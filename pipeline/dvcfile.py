@@ -57,7 +57,7 @@ def _entry(stage: type[Stage], root: Path) -> dict[str, Any]:
 
 def _path(port: Port) -> str:
     if port.role == "reads_from":
-        return f"${{{port.key}}}"
+        return (port.path or Path()).joinpath(f"${{{port.key}}}").as_posix()
     assert port.path is not None
     return port.path.as_posix()
 

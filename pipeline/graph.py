@@ -60,6 +60,8 @@ def _upstream(stage: type[Stage], writer: dict[Path, str]) -> set[str]:
             if not found:
                 raise ValueError(f"{stage.name()} reads {port.path}, which no stage writes")
             needs |= set(found)
+        if port.role == "reads_from" and port.path is not None:
+            needs |= {name for path, name in writer.items() if path.parent == port.path}
     return needs
 
 

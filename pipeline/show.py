@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stages.core.files import read_json
-from stages.reporting.words import alarm, ordered_kinds
+from stages.reporting.words import alarm, count, is_noised, ordered_kinds
 
 METRICS = Path("data/evaluate/metrics.json")
 STATEMENT = Path("data/account/statement.json")
@@ -26,7 +26,8 @@ def show_command() -> None:
 
 
 def _table(metrics: dict[str, Any]) -> Table:
-    table = Table(title="Exact answers on held-out records, %", title_justify="left")
+    noised = ", noised" if is_noised(metrics) else ""
+    table = Table(title=f"Exact answers on held-out records, %{noised}", title_justify="left")
     table.add_column("kind of question")
     for name in ("zero-shot", "fine-tuned", "rows"):
         table.add_column(name, justify="right")
@@ -34,7 +35,7 @@ def _table(metrics: dict[str, Any]) -> Table:
         before, after = metrics["zero_shot"][kind], metrics["tuned"][kind]
         if kind == "all":
             table.add_section()
-        table.add_row(escape(kind), _percent(before), _percent(after), str(after["rows"]))
+        table.add_row(escape(kind), _percent(before), _percent(after), count(after["rows"]))
     return table
 
 

@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from stages.core.contract import Stage, reads, writes
 from stages.core.entry import main
 from stages.core.files import read_json, sha256, write_json
 from stages.ledger.ledger import Ledger
-from stages.privacy.charges import charges_json
-from stages.privacy.ledger_evidence import ledger_json
+from stages.privacy.chain import chain_to_json
+from stages.privacy.charges import Output, charges_json
 from stages.privacy.plan import read_plan
 from stages.privacy.statement import require_within_budget, sentence, statement_json
 from stages.training.key_archive import RunKeyArchive
@@ -33,10 +32,10 @@ class Account(Stage):
         """Write charges, the population's ledger and the statement; refuse a total over the target."""
         RunKeyArchive.load()  # refused before anything is written
         plan, trace = read_plan(read_json(self.plan), str(self.plan)), read_json(self.trace)
-        choices = {path.as_posix(): _with_digest(path) for path in (self.importance, self.calibration)}
-        metrics = (self.metrics.as_posix(), *_with_digest(self.metrics))
-        charges = charges_json(plan, trace, choices=choices, metrics=metrics)
-        chain = ledger_json(plan.population.name, Ledger.load().entries(plan.population.name))
+        charges = charges_json(
+            plan, trace, before=_outputs(self.importance, self.calibration), after=_outputs(self.metrics)
+        )
+        chain = chain_to_json(plan.population.name, Ledger.load().entries(plan.population.name))
         write_json(self.charges, charges)
         write_json(self.ledger, chain)
         committed = (self.plan, self.trace, self.metrics, self.charges, self.ledger)
@@ -50,8 +49,8 @@ class Account(Stage):
         print(sentence(statement), flush=True)
 
 
-def _with_digest(path: Path) -> tuple[dict[str, Any], str]:
-    return read_json(path), sha256(path)
+def _outputs(*paths: Path) -> dict[str, Output]:
+    return {path.as_posix(): (read_json(path), sha256(path)) for path in paths}
 
 
 if __name__ == "__main__":

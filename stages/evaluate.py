@@ -2,27 +2,32 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from stages.core.contract import Stage, reads, writes
+from stages.core.contract import reads, writes
 from stages.core.entry import main
 from stages.core.files import write_json
 from stages.core.speed import Speed, use
 from stages.evaluation.accuracy import accuracy_by_kind
+from stages.evaluation.noised_accuracy import (
+    answered_alone,
+    counted_kinds,
+    counts_by_unit,
+    noised_accuracy_by_kind,
+)
 from stages.evaluation.settings import EvaluateSettings
-from stages.privacy.population import Population
+from stages.privacy.charge import declared_public
 from stages.records.encoded import read_encoded
 from stages.trainable.lora import load_adapter
-from stages.vlm.family import load
-from stages.vlm.source import Model
+from stages.training.one_release import Releasing, one_release
+from stages.vlm.family import Loaded, load
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Stage):
+class Evaluate(Releasing):
     """Answer held-out questions before and after fine-tuning, and say how the figures were released."""
 
     evaluate: EvaluateSettings
-    model: Model
-    population: Population
     encoded: Path = reads("data/encoded/heldout")
     backbone: Path = reads("models/backbone")
     adapter: Path = reads("models/adapter")
@@ -32,18 +37,54 @@ class Evaluate(Stage):
         """Count exact answers by kind for both models."""
         speed = use(Speed.load())
         loaded = load(self.backbone, device=speed.device, precision=self.model.precision)
+        if self.evaluate.release == "public":
+            self._exactly(loaded, speed)
+        else:
+            self._noised(loaded, speed)
+
+    def _exactly(self, loaded: Loaded, speed: Speed) -> None:
         encoded = read_encoded(self.encoded)
         arguments = (loaded.family, encoded, speed.micro_batch)
         zero_shot = accuracy_by_kind("evaluate zero-shot", loaded.model, *arguments)
         tuned = accuracy_by_kind("evaluate tuned", load_adapter(loaded.model, self.adapter), *arguments)
+        self._write(
+            "exact counts; the held-out records are declared public",
+            encoded.features_ISD.shape[1],
+            (zero_shot, tuned),
+            {"charge": declared_public(self.name(), "heldout", self.population, self.relation)},
+        )
+
+    def _noised(self, loaded: Loaded, speed: Speed) -> None:
+        mechanism, kinds = self.evaluate.private, counted_kinds(self.evaluate.private.kinds)
+        with one_release(self, mechanism, "heldout", (self.metrics,)) as release:
+            # private from here
+            encoded = read_encoded(self.encoded)
+            units = release.sample(encoded.rows_by_unit())
+            arguments = (loaded.family, encoded, units, speed.micro_batch)
+            zero_shot = answered_alone("evaluate zero-shot", loaded.model, *arguments)
+            tuned = answered_alone("evaluate tuned", load_adapter(loaded.model, self.adapter), *arguments)
+            noised = release.noised(counts_by_unit(encoded, units, (zero_shot, tuned), kinds))
+            visual_tokens = encoded.features_ISD.shape[1]  # that of the public token rule
+            del encoded, units, arguments, zero_shot, tuned
+            # public from here
+            self._write(
+                f"noised counts: {mechanism.words()}",
+                visual_tokens,
+                noised_accuracy_by_kind(noised.sum_P, kinds, mechanism.deviation),
+                release.to_json(),
+            )
+
+    def _write(self, release: str, visual_tokens: int, by_model: Any, about: dict[str, Any]) -> None:
+        zero_shot, tuned = by_model
         write_json(
             self.metrics,
             {
-                "version": 1,
-                "release": f"exact counts; the held-out records are declared {self.evaluate.release}",
-                "visual_tokens": encoded.features_ISD.shape[1],
+                "version": 2,
+                "release": release,
+                "visual_tokens": visual_tokens,
                 "zero_shot": {kind: found.to_json() for kind, found in zero_shot.items()},
                 "tuned": {kind: found.to_json() for kind, found in tuned.items()},
+                **about,
             },
         )
 

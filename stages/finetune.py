@@ -20,16 +20,16 @@ from stages.privacy.plan import Plan, read_plan
 from stages.privacy.stream import Streams
 from stages.records.encoded import read_encoded
 from stages.trainable.lora import Trainable, save_adapter
-from stages.training.abandoned import abandon_others
+from stages.training.abandoned import was_abandoned
 from stages.training.intents import Intents
 from stages.training.key_archive import RunKeyArchive
 from stages.training.loop import Choices, follow, train
 from stages.training.optimizer import Optim
 from stages.training.preparation import learner_for
-from stages.training.run_folder import RunFolder, is_begun, open_run, run_folder
+from stages.training.run_folder import RunFolder, open_run, run_folder
 from stages.training.settling import reservation, settlement
 from stages.training.trace import trace_json
-from stages.training.unfinished import require_no_unfinished
+from stages.training.unfinished import make_way
 from stages.training.update_pruning import Update
 from stages.vlm.source import Model
 
@@ -73,13 +73,11 @@ class Finetune(Stage):
                 self._follow(plan, inputs.fingerprint(), speed, ranks)
 
     def _lead(self, plan: Plan, inputs: ResolvedInputs, speed: Speed, ranks: Ranks) -> None:
-        identity = inputs.fingerprint()
         recorded = recorded_digest(self.name(), self.trace)
         ledger = Ledger.load()
-        if not is_begun(self.name(), identity, recorded):
-            require_no_unfinished(self.name(), plan.population.name, inputs)
-            abandon_others(ledger, self.name(), identity, plan.population)
-        with open_run(self.name(), identity, recorded) as folder:
+        make_way(ledger, self.name(), inputs, recorded, plan.population, plan.relation)
+        given_up = was_abandoned(ledger, plan.population.name)
+        with open_run(self.name(), inputs.fingerprint(), recorded, given_up) as folder:
             folder.note_inputs(inputs.values)
             self._train(plan, inputs, folder, ledger, speed, ranks)
 

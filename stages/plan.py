@@ -53,8 +53,8 @@ class MakePlan(Stage):
         write_json(self.plan, plan.to_json())
 
     def _others(self) -> Others:
-        made = [read_json(path).get("charge") for path in (self.importance, self.calibration)]
-        charges = [beside_of(charge) for charge in made if charge]
+        made = [read_json(path)["charge"] for path in (self.importance, self.calibration)]
+        charges = [beside_of(charge) for charge in made if charge["release"] is not None]
         return Others(
             charges=(*charges, *self.evaluate.planned()),
             composition=self.data.composition(self.privacy.relation),

@@ -1,5 +1,6 @@
 """Start, kill and look at fine-tuning runs in a small checkout."""
 
+import contextlib
 import json
 import os
 import re
@@ -9,7 +10,11 @@ import sys
 import time
 from pathlib import Path
 
-from checkout import dvc, edit_params, environment, run
+import pytest
+from checkout import LEDGER, dvc, edit_params, environment, run
+
+from stages.ledger.ledger import Ledger
+from stages.privacy.chain import Entry
 
 ADAPTER = "models/adapter/adapter_model.safetensors"
 INJECTOR = Path(__file__).parent / "injector"
@@ -23,14 +28,14 @@ def prepared(checkout: Path, *, steps: int) -> Path:
     return checkout
 
 
-def run_folder(checkout: Path) -> Path | None:
-    folders = [path for path in (checkout / "scratch/finetune").glob("[0-9a-f]*") if len(path.name) == 32]
+def run_folder(checkout: Path, name: str = "finetune") -> Path | None:
+    folders = [path for path in (checkout / "scratch" / name).glob("[0-9a-f]*") if len(path.name) == 32]
     return folders[0] if folders else None
 
 
-def the_folder(checkout: Path) -> Path:
-    """Return the folder of the run, which must have begun."""
-    folder = run_folder(checkout)
+def the_folder(checkout: Path, name: str = "finetune") -> Path:
+    """Return the folder of the run of a stage, which must have begun."""
+    folder = run_folder(checkout, name)
     assert folder is not None
     return folder
 
@@ -72,9 +77,11 @@ def kill_at(checkout: Path, moment: int, delay: float, *command: str) -> None:
     process.wait()
 
 
-def training_charges(checkout: Path) -> list[dict]:
-    charges = json.loads((checkout / "data/account/charges.json").read_text())["charges"]
-    return [charge for charge in charges if charge["stage"] == "finetune"]
+def chain(checkout: Path) -> list[Entry]:
+    """Return the ledger's entries about the population of a small checkout."""
+    with contextlib.chdir(checkout), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DUALPRIV_LEDGER", LEDGER)
+        return Ledger.load().entries("tiny")
 
 
 def stage(checkout: Path, name: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -82,16 +89,19 @@ def stage(checkout: Path, name: str, **more: str) -> subprocess.CompletedProcess
     return run(checkout, sys.executable, "-m", f"stages.{name}", check=False, **more)
 
 
-def injected(checkout: Path, name: str = "finetune", **order: object) -> subprocess.CompletedProcess[str]:
+def injected(
+    checkout: Path, name: str = "finetune", *, new_release: str = "0", **order: object
+) -> subprocess.CompletedProcess[str]:
     """Run one stage without DVC, with an order for ``injector/sitecustomize.py``."""
     usual = {"at": 1, "path": "^" + re.escape(f"{checkout}/"), "calls": ["write", "fsync", "replace"]}
     log = {"log": str(checkout.with_name("calls.log"))}
-    return stage(checkout, name, PYTHONPATH=str(INJECTOR), INJECT=json.dumps({**usual, **log, **order}))
+    what = {"PYTHONPATH": str(INJECTOR), "INJECT": json.dumps({**usual, **log, **order})}
+    return stage(checkout, name, DUALPRIV_NEW_RELEASE=new_release, **what)
 
 
-def give_key(checkout: Path, key: bytes, folder: str) -> None:
-    """Let the run that will be called ``folder`` have this key."""
-    place = checkout / "scratch/finetune" / folder
+def give_key(checkout: Path, key: bytes, folder: str, name: str = "finetune") -> None:
+    """Let the run of a stage that will be called ``folder`` have this key."""
+    place = checkout / "scratch" / name / folder
     place.mkdir(parents=True)
     (place / "run.key").write_bytes(key)
 

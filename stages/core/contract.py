@@ -1,7 +1,8 @@
 """A stage is a frozen dataclass; its fields are its contract.
 
 A field is one of: a section of ``params.yaml`` (a dataclass type; the field's name is the section unless
-``section`` says otherwise), an input path (``reads``, ``reads_from``) or an output path (``writes``).
+``section`` says otherwise) or one value of a section, an input path (``reads``, ``reads_from``) or an output
+path (``writes``).
 ``dvc.yaml`` is rendered from these fields (pipeline/dvcfile.py) and the stage runs on them; no path or
 parameter name is written twice.
 """
@@ -19,7 +20,7 @@ Role = Literal["section", "reads", "reads_from", "writes"]
 
 
 def section(key: str) -> Any:
-    """Declare a field that holds the section of ``params.yaml`` at dotted ``key``."""
+    """Declare a field that holds the section of ``params.yaml`` at dotted ``key``, or one value of it."""
     return field(metadata={"role": "section", "key": key})
 
 
@@ -28,9 +29,12 @@ def reads(path: str) -> Any:
     return field(default=Path(path), metadata={"role": "reads"})
 
 
-def reads_from(key: str) -> Any:
-    """Declare an input whose path ``params.yaml`` owns at dotted ``key``."""
-    return field(metadata={"role": "reads_from", "key": key})
+def reads_from(key: str, *, below: str | None = None) -> Any:
+    """Declare an input whose path ``params.yaml`` owns at dotted ``key``.
+
+    With ``below`` the value names an entry of that folder, which other stages write.
+    """
+    return field(metadata={"role": "reads_from", "key": key, "below": Path(below) if below else None})
 
 
 def writes(path: str, *, evidence: bool = False, plot: dict[str, str] | None = None) -> Any:
@@ -50,6 +54,7 @@ class Port:
     role: Role
     key: str | None
     path: Path | None
+    """The path, or the folder below which ``params.yaml`` names one; None where it names the whole path."""
     evidence: bool
     plot: dict[str, str] | None
     schema: Any
@@ -96,7 +101,7 @@ class Stage:
                 value = lookup(values, port.key, params)
                 if not isinstance(value, str) or not value:
                     raise TypeError(f"{params}: key '{port.key}' must be a path, got {value!r}")
-                given[port.name] = Path(value)
+                given[port.name] = (port.path or Path()) / value
         return cls(**given)
 
 
@@ -116,7 +121,7 @@ def _port(item: "dataclasses.Field[Any]", hint: Any) -> Port:
         name=item.name,
         role=role,
         key=item.metadata.get("key", item.name if role == "section" else None),
-        path=item.default if role in ("reads", "writes") else None,  # type: ignore[arg-type]
+        path=item.default if role in ("reads", "writes") else item.metadata.get("below"),  # type: ignore[arg-type]
         evidence=item.metadata.get("evidence", False),
         plot=item.metadata.get("plot"),
         schema=hint,

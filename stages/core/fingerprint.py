@@ -32,7 +32,7 @@ class ResolvedInputs:
         for port in stage.ports():
             value = getattr(stage, port.name)
             if port.role == "section":
-                params[port.key or port.name] = _plain(dataclasses.asdict(value))
+                params[port.key or port.name] = _plain(value)
             elif port.role in ("reads", "reads_from"):
                 files[Path(value).as_posix()] = sha256(root / value)
         code = import_closure(f"stages.{stage.name()}", root)
@@ -83,6 +83,8 @@ def _flat(values: Any, key: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
 
 
 def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):

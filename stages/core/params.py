@@ -4,13 +4,14 @@ Values live only in ``params.yaml``; names and types live only in dataclasses. T
 missing, unknown or mistyped key is an error that names the file, the section and the known keys.
 """
 
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.core.schema import parse
+from stages.core.schema import convert
 
 PARAMS = Path("params.yaml")
 Section = TypeVar("Section")
@@ -33,10 +34,12 @@ def read_params(path: Path = PARAMS) -> dict[str, Any]:
 
 
 def read_section(params: dict[str, Any], key: str, schema: type[Section], file: Path = PARAMS) -> Section:
-    """Return the section at dotted ``key`` as a ``schema``."""
+    """Return the section at dotted ``key``, or the one value there, as a ``schema``."""
     value: Any = params
     for part in key.split("."):
         if not isinstance(value, dict) or part not in value:
             raise KeyError(f"{file}: section '{key}' is missing")
         value = value[part]
-    return parse(value, schema, f"{file}: section '{key}'")
+    kind = "section" if is_dataclass(schema) else "key"
+    found: Section = convert(value, schema, f"{file}: {kind} '{key}'")
+    return found

@@ -13,7 +13,8 @@ from typing import Protocol
 
 EVENTS = "DUALPRIV_EVENTS"
 """The runner sets this variable and reads lines that begin with ``@@``."""
-_SHOWN = 20
+PARTS = 20
+"""How many parts logs and events tell of."""
 
 
 class Advance(Protocol):
@@ -26,7 +27,7 @@ class Advance(Protocol):
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Advance]:
     """Yield a function that shows how many of ``total`` parts are done."""
-    every = max(1, total // _SHOWN)
+    every = max(1, total // PARTS)
     if os.environ.get("RANK", "0") != "0":  # the process that leads shows it for all
         yield lambda done: None
     elif os.environ.get(EVENTS):
@@ -41,6 +42,17 @@ def progress(label: str, total: int) -> Iterator[Advance]:
             yield lambda done: bar.update(task, completed=done)
     else:
         yield lambda done: _line(label, done, total) if done % every == 0 or done == total else None
+
+
+def told_in_parts(count: int, advance: Advance) -> Iterator[int]:
+    """Yield 0 to ``count`` - 1 and tell after each of ``PARTS`` parts, so that ``count`` is never shown.
+
+    >>> list(told_in_parts(3, lambda done: None))
+    [0, 1, 2]
+    """
+    for part in range(PARTS):
+        yield from range(count * part // PARTS, count * (part + 1) // PARTS)
+        advance(part + 1)
 
 
 def _event(done: int, total: int) -> None:

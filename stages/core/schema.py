@@ -30,10 +30,11 @@ def parse(value: Any, schema: type[Section], where: str) -> Section:
         raise KeyError(f"{where} has unknown keys {unknown}; known: {sorted(names)}")
     if missing:
         raise KeyError(f"{where} lacks keys {missing}; known: {sorted(names)}")
-    return schema(**{name: _convert(value[name], hints[name], f"{where}, key '{name}'") for name in names})
+    return schema(**{name: convert(value[name], hints[name], f"{where}, key '{name}'") for name in names})
 
 
-def _convert(value: Any, hint: Any, where: str) -> Any:
+def convert(value: Any, hint: Any, where: str) -> Any:
+    """Return ``value`` as the type that ``hint`` names, or raise an error that starts with ``where``."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         return parse(value, hint, where)  # type: ignore[arg-type]
@@ -44,14 +45,14 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if origin in (types.UnionType, typing.Union) and type(None) in arguments:
         if value is None:
             return None
-        return _convert(value, next(kind for kind in arguments if kind is not type(None)), where)
+        return convert(value, next(kind for kind in arguments if kind is not type(None)), where)
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise TypeError(f"{where} must be a list, got {value!r}")
         kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
         if len(kinds) != len(value):
             raise TypeError(f"{where} must hold {len(kinds)} values, got {value!r}")
-        return tuple(_convert(item, kind, where) for item, kind in zip(value, kinds, strict=True))
+        return tuple(convert(item, kind, where) for item, kind in zip(value, kinds, strict=True))
     if origin is dict and isinstance(value, dict):
         return value
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):

@@ -83,7 +83,8 @@ def _value(name: str, kind: Any, text: str) -> Any:
 def use(speed: Speed) -> Speed:
     """Set torch's threads, settle ``auto`` to a device, and return the settled record.
 
-    Processes that share a machine share its cores, where ``threads`` leaves the choice to torch.
+    Processes that share a machine share its cores, where ``threads`` leaves the choice to torch. On CUDA the
+    same run gives the same bits.
     """
     import torch
 
@@ -95,4 +96,16 @@ def use(speed: Speed) -> Speed:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and neighbours > 1:
         device = f"cuda:{local_rank()}"
+    if device.startswith("cuda"):
+        _repeat_on_cuda()
     return replace(speed, device=device)
+
+
+def _repeat_on_cuda() -> None:
+    """Have CUDA give the same bits each time, in whole float32, or refuse an operator that cannot."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to repeat itself
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.allow_tf32 = False

@@ -6,6 +6,7 @@ share PostgreSQL. Whoever can write the database can also drop it: the copies of
 
 import fcntl
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,10 @@ _FULL = "no space left on disk ({place}): free some and run it again"
 _READ_ONLY = "the ledger {place} is read-only: make it writable, for releases are recorded there"
 _HELD = "another process holds the ledger {place} for over {patience} s: wait for it"
 _DAMAGED = "the ledger {place} is damaged ({said}): restore it from your backup"
+_BROKEN = "the ledger {place} cannot be read or written ({said}): check its disk"
+_UNKNOWN = "the ledger {place} cannot be used: {said}"
+_SPACE = 2**20
+"""Bytes with which a disk is as good as full."""
 _CAUSES = {
     "database or disk is full": _FULL,
     "No space left on device": _FULL,
@@ -36,7 +41,7 @@ _CAUSES = {
     "lock timeout": _HELD,
     "is not a database": _DAMAGED,
     "malformed": _DAMAGED,
-    "disk I/O error": "the ledger {place} cannot be read or written ({said}): check its disk",
+    "disk I/O error": _BROKEN,
     "connection": "the ledger {place} cannot be reached: {said}",
 }
 """What SQLite and PostgreSQL say, and what we do; {said} is their first line."""
@@ -103,15 +108,13 @@ class Store:
             os.close(handle)
 
     def _use_write_ahead_log(self) -> None:
-        with self._clear(), self._engine.connect() as connection:
-            raw = connection.connection.driver_connection
-            assert raw is not None
-            raw.execute("PRAGMA journal_mode=WAL")
+        with self._clear(), self._engine.connect().execution_options(begin=None) as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # not inside a transaction
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Yield a connection that sees one state of the ledger."""
-        with self._clear(), self._engine.connect().execution_options(only_reads=True) as connection:
+        with self._clear(), self._engine.connect().execution_options(begin="BEGIN") as connection:
             with connection.begin():
                 yield connection
 
@@ -136,8 +139,9 @@ class Store:
             yield
         except DBAPIError as error:
             said = str(error.orig).strip().partition("\n")[0]
-            form = next((form for cause, form in _CAUSES.items() if cause in said), None)
-            form = form or "the ledger {place} cannot be used: {said}"
+            form = next((form for cause, form in _CAUSES.items() if cause in said), _UNKNOWN)
+            if form == _BROKEN and shutil.disk_usage(Path(self.place).parent).free < _SPACE:
+                form = _FULL  # SQLite could not make the index of its log
             raise ValueError(form.format(place=self.place, said=said, patience=PATIENCE)) from None
 
 
@@ -155,12 +159,13 @@ def _engine(url: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def connected(connection: Any, record: Any) -> None:
         connection.isolation_level = None  # transactions begin where we say, not where the driver thinks
-        connection.execute("PRAGMA synchronous=FULL")
 
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
-        reads = connection.get_execution_options().get("only_reads", False)
-        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+        connection.exec_driver_sql("PRAGMA synchronous=FULL")
+        begin = connection.get_execution_options().get("begin", "BEGIN IMMEDIATE")
+        if begin is not None:
+            connection.exec_driver_sql(begin)
 
     return engine
 

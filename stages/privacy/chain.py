@@ -59,9 +59,11 @@ class ReserveBody:
     cost: float | None
 
     def __post_init__(self) -> None:
-        """Refuse a name that no release has."""
-        if not re.fullmatch(r"[0-9a-f]{32}", self.release) or not self.stage:
-            raise ValueError(f"a release is named by 32 hex digits and its stage, got {self.release!r}")
+        """Refuse names that no release and no stage has."""
+        if not re.fullmatch(r"[0-9a-f]{32}", self.release):
+            raise ValueError(f"a release is named by 32 hex digits, got {self.release!r}")
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.stage):
+            raise ValueError(f"a stage has the name of a module, got {self.stage!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +185,36 @@ def entry_from_content(value: Any, content: bytes, where: str) -> Entry:
     if hashlib.sha256(content).hexdigest() != entry.digest:
         raise ValueError(f"{where} is not the one that its digest names")
     return entry
+
+
+def chain_to_json(population: str, entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return a whole chain as evidence that Git keeps."""
+    return {
+        "version": VERSION,
+        "population": population,
+        "entries": [entry.to_json() for entry in entries],
+    }
+
+
+def chain_from_json(value: Any, where: str) -> list[Entry]:
+    """Return the entries of an exported chain, each checked alone; errors start with ``where``.
+
+    ``history.history_of`` checks that they follow each other and keep the rules.
+    """
+    form = parse(value, _Chain, where)
+    if form.version != VERSION:
+        raise ValueError(f"{where} has version {form.version}; this dualpriv reads version {VERSION}")
+    found = [entry_from_json(item, f"{where}, entry {number}") for number, item in enumerate(form.entries, 1)]
+    if any(entry.population != form.population for entry in found):
+        raise ValueError(f"{where} holds entries of other populations than '{form.population}'")
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Chain:
+    version: int
+    population: str
+    entries: tuple[dict[str, Any], ...]
 
 
 def _entry(value: Any, where: str) -> Entry:

@@ -13,55 +13,38 @@ from stages.privacy.events import event_from_json, event_to_json
 from stages.privacy.plan import Plan
 
 VERSION = 2
-PUBLIC_CHOICE = "made on public records"
 Charge = Mapping[str, Any]
+Output = tuple[Mapping[str, Any], str]
+"""What a stage wrote, and its SHA-256."""
 
 
 def charges_json(
-    plan: Plan,
-    trace: Mapping[str, Any],
-    *,
-    choices: Mapping[str, tuple[Mapping[str, Any], str]],
-    metrics: tuple[str, Mapping[str, Any], str],
+    plan: Plan, trace: Mapping[str, Any], *, before: Mapping[str, Output], after: Mapping[str, Output]
 ) -> dict[str, Any]:
     """Return the charges of one pass through the pipeline, stage after stage.
 
-    ``choices`` maps the file of each choice that was made before training to its content and digest;
-    ``metrics`` is the file of the held-out figures, its content and digest. What was made on public records
-    is listed, and charges nothing.
+    ``before`` and ``after`` map the output files of the stages around training to what they hold, their own
+    charge among it, and their digest. What was made on public records is listed, and charges nothing.
     """
-    before = [_choice(plan, file, content, digest) for file, (content, digest) in choices.items()]
-    file, content, digest = metrics
-    after = dict(content["charge"]) if content.get("charge") else _public_figures(plan, content)
     return {
         "version": VERSION,
         "composition": plan.others.composition,
-        "charges": [*before, _training(plan, trace), {**after, "released": file, "digest": digest}],
+        "charges": [*_own(before), _training(plan, trace), *_own(after)],
     }
 
 
-def _choice(plan: Plan, file: str, content: Mapping[str, Any], digest: str) -> dict[str, Any]:
-    made = dict(content["charge"]) if content.get("charge") else None
-    free = {**_of_population(plan), "stage": file.split("/")[1], "split": "public", "basis": PUBLIC_CHOICE}
-    return {**(made or {**free, **_nothing()}), "released": file, "digest": digest}
-
-
-def _public_figures(plan: Plan, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    basis = f"held-out records are declared public: {metrics['release']}"
-    return {**_of_population(plan), "stage": "evaluate", "split": "heldout", "basis": basis, **_nothing()}
-
-
-def _nothing() -> dict[str, Any]:
-    return {"release": None, "sampler": "none", "event": event_to_json(dp_accounting.NoOpDpEvent())}
-
-
-def _of_population(plan: Plan) -> dict[str, Any]:
-    return {"population": plan.population.name, "unit": plan.population.unit, "relation": plan.relation}
+def _own(outputs: Mapping[str, Output]) -> list[dict[str, Any]]:
+    return [
+        {**content["charge"], "released": file, "digest": digest}
+        for file, (content, digest) in outputs.items()
+    ]
 
 
 def _training(plan: Plan, trace: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        **_of_population(plan),
+        "population": plan.population.name,
+        "unit": plan.population.unit,
+        "relation": plan.relation,
         "stage": "finetune",
         "split": "train",
         "release": trace["release"],
@@ -77,9 +60,14 @@ def _training(plan: Plan, trace: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def require_one_count(charges: Sequence[Charge], plan: Plan) -> None:
-    """Refuse charges that count by another population, unit or relation than the plan: they have no sum."""
+    """Refuse charges that count by another population, unit or relation than the plan: they have no sum.
+
+    What was made on public records belongs to no population, and must charge nothing.
+    """
     counted = (plan.population.name, plan.population.unit, plan.relation)
     for charge in charges:
+        if charge["split"] == "public" and charge["event"] == event_to_json(dp_accounting.NoOpDpEvent()):
+            continue
         if (charge["population"], charge["unit"], charge["relation"]) != counted:
             raise ValueError(
                 f"the charge of stage {charge['stage']} counts per {charge['unit']} of population "

@@ -1,6 +1,6 @@
 """Bound what one privacy unit can do to a sum of gradients.
 
-Shapes: U units in a batch (may be 0), P trainable weights, flattened.
+Shapes: U units in a batch (may be 0), L layers, P trainable weights, flattened.
 """
 
 import math
@@ -61,18 +61,14 @@ def clip_factors(squared_U_by_layer: Mapping[str, Tensor], clipping: Clipping) -
 
     Edge cases: a unit that is not finite in some layer gets zero in all of them; a zero gradient stays zero.
     """
-    norms = {layer: squared_U.double().sqrt() for layer, squared_U in squared_U_by_layer.items()}
-    together_LU = torch.stack(list(norms.values()))
-    is_finite_U = together_LU.isfinite().all(dim=0)
+    norms_LU = torch.stack(list(squared_U_by_layer.values())).double().sqrt()
+    is_finite_U = norms_LU.isfinite().all(dim=0)
     if clipping.groups == "whole":
-        whole_U = torch.linalg.vector_norm(together_LU, dim=0)
-        norms, bound = dict.fromkeys(norms, whole_U), clipping.clip
+        norms_LU, bound = torch.linalg.vector_norm(norms_LU, dim=0).expand_as(norms_LU), clipping.clip
     else:
-        bound = clipping.clip / math.sqrt(len(norms))
-    return {
-        layer: _factor(norm_U, bound, clipping.rule).where(is_finite_U, 0.0)
-        for layer, norm_U in norms.items()
-    }
+        bound = clipping.clip / math.sqrt(len(norms_LU))
+    factors_LU = _factor(norms_LU, bound, clipping.rule).where(is_finite_U, 0.0)
+    return dict(zip(squared_U_by_layer, factors_LU, strict=True))
 
 
 def clip_sum(grads_UP: Tensor, clip: float) -> ClippedSum:
@@ -95,7 +91,7 @@ def clip_sum(grads_UP: Tensor, clip: float) -> ClippedSum:
     return ClippedSum(rows_UP.sum(dim=0), clip)
 
 
-def _factor(norm_U: Tensor, bound: float, rule: str) -> Tensor:
+def _factor(norms_LU: Tensor, bound: float, rule: str) -> Tensor:
     if rule == "automatic":
-        return bound / (norm_U + AUTOMATIC_STABILITY)
-    return (bound / norm_U).clamp(max=1.0)
+        return bound / (norms_LU + AUTOMATIC_STABILITY)
+    return (bound / norms_LU).clamp(max=1.0)

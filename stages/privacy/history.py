@@ -24,7 +24,7 @@ from stages.privacy.chain import (
     SplitBody,
 )
 from stages.privacy.events import event_from_json
-from stages.privacy.renyi_filter import stored_cost
+from stages.privacy.renyi_filter import ROUNDING, stored_cost
 from stages.privacy.split_rule import is_function_of_the_unit
 
 State = Literal["reserved", "settled", "abandoned"]
@@ -32,7 +32,6 @@ STATES: tuple[State, ...] = ("reserved", "settled", "abandoned")
 STATE_AFTER: dict[Kind, State] = {"reserve": "reserved", "settle": "settled", "abandon": "abandoned"}
 """What an entry makes of the release it is about."""
 SPLITS: tuple[Split, ...] = ("train", "heldout")
-_SAME_COST = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,13 +190,16 @@ def _release(
 
 
 def _require_cost(opened: OpenBody, body: ReserveBody | SettleBody | AbandonBody, where: str) -> None:
-    if opened.limit is None:
+    try:
         event_from_json(body.event)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    if opened.limit is None:
         if body.cost is not None:
             raise ValueError(f"{where} has a cost, though a public population has no filter to price it")
         return
     cost = stored_cost(body.event, opened.limit.order, opened.relation)
-    if body.cost is None or math.isinf(cost) or not math.isclose(body.cost, cost, rel_tol=_SAME_COST):
+    if body.cost is None or math.isinf(cost) or not math.isclose(body.cost, cost, rel_tol=ROUNDING / 2):
         raise ValueError(f"{where} says that its event costs {body.cost}, and it costs {cost!r}")
 
 

@@ -1,16 +1,20 @@
 """What one weight keeps of a batch until the units' clip factors are known.
 
 Shapes: n entries of the layer's first axis, t tokens of an entry, U units, T tokens of a unit, d inputs and p
-outputs of the layer.
+outputs of the layer, W weights of one shape, N numbers in each.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 
 from stages.privacy.segments import Axis
+
+_AT_ONCE = 2**22
+"""Numbers of the gradients that are laid side by side."""
 
 
 class KeptGradients(ABC):
@@ -23,17 +27,6 @@ class KeptGradients(ABC):
     @abstractmethod
     def add(self, given: Tensor, gradient: Tensor) -> None:
         """Take one run of the layer: A of shape (n, t, d) and G of shape (n, t, p)."""
-
-    @abstractmethod
-    def squared_U(self) -> Tensor:
-        """Return the squared norm of every unit's gradient in float64."""
-
-    @abstractmethod
-    def sum(self, factor_U: Tensor) -> Tensor:
-        """Return the sum of the units' gradients, each times its factor, in float64.
-
-        A unit whose factor is zero adds nothing, whatever it holds.
-        """
 
     def _by_unit(self, values: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Cut (n, t, x) into groups of units: (U, T, x) where all have as many entries, else one by one."""
@@ -69,17 +62,8 @@ class Instantiated(KeptGradients):
                 self.gradients = product.new_zeros(len(self.axis.counts), *self.shape)
             self.gradients[where] += product
 
-    def squared_U(self) -> Tensor:
-        """Return the squared norm of every unit's gradient in float64."""
-        flat = self._whole().flatten(1)
-        norm_U: Tensor = torch.linalg.vector_norm(flat, dim=1, dtype=torch.float64)
-        return norm_U.square()
-
-    def sum(self, factor_U: Tensor) -> Tensor:
-        """Return the weighted sum of the units' gradients in float64."""
-        return _weighted(factor_U, self._whole()).reshape(self.shape)
-
-    def _whole(self) -> Tensor:
+    def whole(self) -> Tensor:
+        """Return the gradients, (U, p, d) or (U, p)."""
         if self.gradients is None:  # the layer ran on no entries
             return torch.zeros(len(self.axis.counts), *self.shape, device=self.device)
         return self.gradients
@@ -132,8 +116,8 @@ class Ghost(KeptGradients):
     def sum(self, factor_U: Tensor) -> Tensor:
         """Return the weighted sum of the units' gradients in float64."""
         given, gradient = self._joined()
-        counts = torch.tensor(self.axis.counts)
-        factor_n = factor_U.cpu().repeat_interleave(counts).to(given.device)[:, None, None]
+        counts_U = torch.tensor(self.axis.counts, device=given.device)
+        factor_n = factor_U.repeat_interleave(counts_U, output_size=self.axis.entries)[:, None, None]
         weighted = (factor_n * gradient.double()).where(factor_n != 0, 0.0)
         known = given.double().where(factor_n != 0, 0.0)
         total: Tensor = weighted.flatten(0, 1).T @ known.flatten(0, 1)
@@ -148,12 +132,54 @@ class Ghost(KeptGradients):
         return self.runs[0]
 
 
-def _weighted(factor_U: Tensor, values: Tensor) -> Tensor:
-    factor_U = factor_U.to(values.device)
-    flat = values.flatten(1).double()
-    if bool((factor_U == 0).any()):
-        flat = flat.where((factor_U != 0)[:, None], 0.0)
-    return factor_U @ flat
+def longest_ghost(weight: Tensor) -> int:
+    """Return the most tokens T of a unit for which a ghost norm needs no more room than the unit's gradient.
+
+    It holds T (p + d) numbers until the clipped sum and 2 T^2 for a moment; the gradient has p d.
+    """
+    if weight.dim() < 2:
+        return 0
+    held, instead = sum(weight.shape), weight.numel()
+    return (math.isqrt(held**2 + 8 * instead) - held) // 4
+
+
+def squared_norms(kept: Mapping[str, KeptGradients]) -> dict[str, Tensor]:
+    """Return for every weight the squared norm of every unit's gradient, shape (U,) in float64."""
+    found = {name: piece.squared_U() for name, piece in kept.items() if isinstance(piece, Ghost)}
+    for names, gradients_WUN in _by_shape(kept):
+        norms_WU = torch.linalg.vector_norm(gradients_WUN, dim=2, dtype=torch.float64)
+        found |= zip(names, norms_WU.square(), strict=True)
+    return found
+
+
+def weighted_sums(kept: Mapping[str, KeptGradients], factors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return for every weight the sum of the units' gradients, each times its factor, shape (N,) in float64.
+
+    A unit whose factor is zero adds nothing, whatever it holds.
+    """
+    found = {
+        name: piece.sum(factors[name]).flatten() for name, piece in kept.items() if isinstance(piece, Ghost)
+    }
+    for names, gradients_WUN in _by_shape(kept):
+        factors_WU = torch.stack([factors[name] for name in names])
+        counted_WUN = gradients_WUN.where((factors_WU != 0)[..., None], 0.0)
+        found |= zip(names, torch.bmm(factors_WU[:, None], counted_WUN.double())[:, 0], strict=True)
+    return found
+
+
+def _by_shape(kept: Mapping[str, KeptGradients]) -> Iterator[tuple[list[str], Tensor]]:
+    """Yield the instantiated gradients, small ones of one shape side by side: a GPU does them at one call."""
+    alike: dict[tuple[torch.Size, torch.dtype], dict[str, Tensor]] = {}
+    for name, piece in kept.items():
+        if isinstance(piece, Instantiated):
+            gradients_UN = piece.whole().flatten(1)
+            alike.setdefault((gradients_UN.shape, gradients_UN.dtype), {})[name] = gradients_UN
+    for (shape, _), some in alike.items():
+        names, at_once = list(some), max(1, _AT_ONCE // max(1, shape.numel()))
+        for start in range(0, len(names), at_once):
+            chosen = names[start : start + at_once]
+            parts = [some[name] for name in chosen]
+            yield chosen, torch.stack(parts) if len(parts) > 1 else parts[0][None]
 
 
 def _wide(values: Tensor) -> Tensor:

@@ -8,31 +8,18 @@ import dp_accounting
 
 from stages.privacy.accountants import cell_of, price
 from stages.privacy.accounting import FINE_GRID, is_nonprivate
-from stages.privacy.chain import Entry, entry_from_json
+from stages.privacy.chain import chain_from_json
 from stages.privacy.events import event_to_json
 from stages.privacy.history import History, history_of
 from stages.privacy.totals import grouped, totals_of
 
-VERSION = 1
 
-
-def ledger_json(population: str, entries: Sequence[Entry]) -> dict[str, Any]:
-    """Return the stored form of a population's whole chain."""
-    stored = [entry.to_json() for entry in entries]
-    return {"version": VERSION, "population": population, "entries": stored}
-
-
-def read_ledger(value: Mapping[str, Any], population: str) -> History:
+def read_ledger(value: Any, population: str) -> History:
     """Return the history that a stored chain tells; a broken or another population's is a ValueError.
 
     Guarantee: every rule of ``history.extended`` holds: digests, order, costs, and the limit after each.
     """
-    if value["version"] != VERSION:
-        raise ValueError(f"the ledger has version {value['version']}; this dualpriv reads version {VERSION}")
-    if value["population"] != population:
-        raise ValueError(f"the ledger is that of population '{value['population']}', not '{population}'")
-    named = [(f"entry {number} of the ledger", item) for number, item in enumerate(value["entries"], 1)]
-    return history_of(population, [entry_from_json(item, where) for where, item in named])
+    return history_of(population, chain_from_json(value, "the ledger"))
 
 
 def require_settled(charges: Sequence[Mapping[str, Any]], history: History) -> None:

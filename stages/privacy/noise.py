@@ -31,8 +31,7 @@ def add_noise(clipped: ClippedSum, noise_multiplier: float, noise: StandardNoise
     if noise.standard_P.shape != clipped.sum_P.shape:
         raise ValueError(f"noise for {len(noise.standard_P)} weights does not fit {len(clipped.sum_P)}")
     deviation = noise_multiplier * clipped.sensitivity()
-    noisy_P = torch.add(clipped.sum_P.double().cpu(), noise.standard_P, alpha=deviation)
-    return NoisySum(noisy_P.to(clipped.sum_P.device))
+    return NoisySum(torch.add(clipped.sum_P.double(), noise.standard_P, alpha=deviation))
 
 
 def publish(sum_P: Tensor) -> NoisySum:

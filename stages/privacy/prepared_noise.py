@@ -20,7 +20,7 @@ class StandardNoise:
     """Independent standard normal numbers that have served no other sum; made by ``PreparedNoise`` only."""
 
     standard_P: Tensor = field(repr=False)
-    """In float64, on the CPU."""
+    """In float64, on the device of the sum that it is for."""
 
 
 class PreparedNoise:
@@ -31,9 +31,14 @@ class PreparedNoise:
     crash adds the same noise to the same sum.
     """
 
-    def __init__(self, streams: Streams, sizes: Mapping[str, int], steps: int) -> None:
-        """Expect steps below ``steps``; ``sizes`` are the weights of every trainable tensor, by name."""
-        self._streams, self._sizes, self._steps = streams, dict(sizes), steps
+    def __init__(
+        self, streams: Streams, sizes: Mapping[str, int], steps: int, device: torch.device | str = "cpu"
+    ) -> None:
+        """Expect steps below ``steps``; ``sizes`` are the weights of every trainable tensor, by name.
+
+        Noise is drawn on the CPU and brought to ``device``, bit for bit the same on any.
+        """
+        self._streams, self._sizes, self._steps, self._device = streams, dict(sizes), steps, device
         self._last = -1
         self._next: tuple[int, Future[Tensor]] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="noise")
@@ -64,10 +69,11 @@ class PreparedNoise:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     def _draw(self, step: int) -> Tensor:
-        standard_P = torch.empty(sum(self._sizes.values()), dtype=torch.float64)
+        is_pinned = torch.device(self._device).type == "cuda"  # so that its copy does not hold up the GPU
+        standard_P = torch.empty(sum(self._sizes.values()), dtype=torch.float64, pin_memory=is_pinned)
         start = 0
         for name, size in self._sizes.items():
             drawn = self._streams.at("noise", step, name).gaussian(size)
             standard_P[start : start + size] = torch.from_numpy(drawn)
             start += size
-        return standard_P
+        return standard_P.to(self._device, non_blocking=True)

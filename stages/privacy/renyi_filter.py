@@ -3,8 +3,8 @@
 Releases are chosen one after another, by people who have seen the earlier ones. Then composing a sequence
 and stopping at a limit proves nothing unless the rule that stops is a filter. At one order, fixed before the
 first release, it is: as long as the RDP of everything admitted sums to at most the budget, the whole, chosen
-adaptively, has RDP of at most the budget (Feldman and Zrnic, arXiv 2008.11193, Theorem 4.3, with the
-worst-case losses of its Section 2), and so (epsilon, delta)-DP.
+adaptively, has RDP of at most the budget (the Renyi filter of Feldman and Zrnic, arXiv 2008.11193, with the
+worst-case loss of every release), and so is (epsilon, delta)-DP.
 """
 
 import json

@@ -2,14 +2,14 @@
 
 Trainable weights are those of linear layers. While a batch runs, each such layer's forward is an autograd
 function whose backward hands its input A and output gradient G to a keeper, which forms what the clipped sum
-needs and lets A and G go (book-keeping, Bu et al. 2023): the gradient of each unit, or, where 2 T^2 <= p d,
-the ghost norm (Goodfellow 2015; Li et al. 2022). Recomputation by activation checkpointing passes through the
-same function, so it needs nothing special.
+needs and lets A and G go (book-keeping, Bu et al. 2023): the gradient of each unit, or, where that needs more
+room than A and G, the ghost norm (Goodfellow 2015; Li et al. 2022). Recomputation by activation checkpointing
+passes through the same function, so it needs nothing special.
 
 Shapes: U units, T tokens of a unit in a layer, d inputs and p outputs of the layer, P trainable weights.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
@@ -18,12 +18,20 @@ import torch
 from torch import Tensor, nn
 
 from stages.privacy.clipping import ClippedSum, Clipping, clip_factors
-from stages.privacy.kept_gradients import Bias, Ghost, Instantiated, KeptGradients
+from stages.privacy.kept_gradients import (
+    Bias,
+    Ghost,
+    Instantiated,
+    KeptGradients,
+    longest_ghost,
+    squared_norms,
+    weighted_sums,
+)
 from stages.privacy.segments import Axis, Segments
 from stages.privacy.trainable_layers import TrainableLayers
 
 Norms = Literal["choose", "instantiate", "ghost"]
-"""How a weight's norm is found; ``choose`` takes the ghost norm where 2 T^2 <= p d."""
+"""How a weight's norm is found; ``choose`` takes the ghost norm where 2 T^2 + T (p + d) <= p d."""
 
 
 class UnitGradients:
@@ -61,17 +69,17 @@ class UnitGradients:
         return found
 
     def squared_norms(self) -> dict[str, Tensor]:
-        """Return each layer's squared gradient norm of every unit, shape (U,) in float64."""
-        zeros_U = torch.zeros(self.segments.units, dtype=torch.float64)
-        found = dict.fromkeys(self.trainable.layers, zeros_U)
-        for name, piece in self._kept.items():
+        """Return each layer's squared gradient norm of every unit, shape (U,) in float64, on the device."""
+        found: dict[str, Tensor] = {}
+        for name, squared_U in squared_norms(self._kept).items():
             layer = name.rpartition(".")[0]
-            found[layer] = found[layer] + piece.squared_U().cpu()
-        return found
+            found[layer] = found[layer] + squared_U if layer in found else squared_U
+        zeros_U = torch.zeros(self.segments.units, dtype=torch.float64, device=self._device)
+        return {layer: found.get(layer, zeros_U) for layer in self.trainable.layers}
 
     def norms_U(self) -> Tensor:
-        """Return the norm of every unit's gradient over all weights, shape (U,) in float64."""
-        return torch.stack(list(self.squared_norms().values())).sum(dim=0).sqrt()
+        """Return the norm of every unit's gradient over all weights, shape (U,) in float64, on the CPU."""
+        return torch.stack(list(self.squared_norms().values())).sum(dim=0).sqrt().cpu()
 
     def clipped_sum(self, clipping: Clipping) -> ClippedSum:
         """Clip every unit and add them.
@@ -82,28 +90,28 @@ class UnitGradients:
         Edge cases: a unit with NaN or infinity in any weight adds nothing at all.
         """
         factors = clip_factors(self.squared_norms(), clipping)
-        flat_P = torch.zeros(
-            sum(weight.numel() for weight in self.trainable.parameters().values()), dtype=torch.float64
-        )
-        for name, where in self.trainable.slices().items():
-            if name in self._kept:
-                flat_P[where] = self._kept[name].sum(factors[name.rpartition(".")[0]]).flatten().cpu()
-        device = next(iter(self.trainable.parameters().values())).device
-        return ClippedSum(flat_P.to(device), clipping.clip)
+        return ClippedSum(self._sum(factors), clipping.clip)
 
     def stacked(self) -> Tensor:
-        """Return every unit's gradient, shape (U, P), for inspection: memory U x P."""
-        eye = torch.eye(self.segments.units, dtype=torch.float64)
-        rows = []
-        for unit in eye:
-            parts = [
-                self._kept[name].sum(unit).flatten().cpu()
-                if name in self._kept
-                else torch.zeros(weight.numel(), dtype=torch.float64)
+        """Return every unit's gradient, shape (U, P) on the CPU, for inspection: memory U x P."""
+        eye = torch.eye(self.segments.units, dtype=torch.float64, device=self._device)
+        return torch.stack([self._sum(dict.fromkeys(self.trainable.layers, unit)).cpu() for unit in eye])
+
+    def _sum(self, factors: Mapping[str, Tensor]) -> Tensor:
+        """Return the sum of the units' gradients, each layer's times its factors (U,), shape (P,)."""
+        sums = weighted_sums(self._kept, {name: factors[name.rpartition(".")[0]] for name in self._kept})
+        return torch.cat(
+            [
+                sums[name]
+                if name in sums
+                else torch.zeros(weight.numel(), dtype=torch.float64, device=self._device)
                 for name, weight in self.trainable.parameters().items()
             ]
-            rows.append(torch.cat(parts))
-        return torch.stack(rows)
+        )
+
+    @property
+    def _device(self) -> torch.device:
+        return next(iter(self.trainable.parameters().values())).device
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
@@ -130,8 +138,8 @@ class UnitGradients:
         """Take a layer's input A and output gradient G; called once for every run of the layer."""
         gradient = gradient.flatten(1, -2) if gradient.dim() > 2 else gradient[:, None]
         given = given.flatten(1, -2) if given.dim() > 2 else given[:, None]
-        for leaf, weight in layer.named_parameters():
-            if weight.requires_grad:
+        for leaf, weight in (("weight", layer.weight), ("bias", layer.bias)):
+            if weight is not None and weight.requires_grad:
                 known = self._kept.get(f"{name}.{leaf}")
                 if known is None:
                     known = self._kept[f"{name}.{leaf}"] = self._keeper(leaf, axis, given, weight)
@@ -141,7 +149,7 @@ class UnitGradients:
         if leaf == "bias":
             return Bias(axis, weight)
         tokens = axis.most() * given.shape[1]
-        ghost = self.norms == "ghost" or (self.norms == "choose" and 2 * tokens**2 <= weight.numel())
+        ghost = self.norms == "ghost" or (self.norms == "choose" and tokens <= longest_ghost(weight))
         return Ghost(axis, weight) if ghost else Instantiated(axis, weight)
 
     def _require_whole(self) -> None:

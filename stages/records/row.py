@@ -1,7 +1,11 @@
 """The record of every stage before encoding: a conversation about some images, owned by one privacy unit."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 IMAGE = "<image>"
 """Marks, inside a message, the place of the row's next image."""
@@ -41,3 +45,11 @@ class SourcedRow:
 
     row: Row
     split: Split | None
+
+
+def rows_by_unit(rows: Sequence[Row]) -> list[NDArray[np.int64]]:
+    """Return the indices of each unit's rows, units as they first appear."""
+    found: dict[str, list[int]] = {}
+    for index, row in enumerate(rows):
+        found.setdefault(row.unit, []).append(index)
+    return [np.array(indices, dtype=np.int64) for indices in found.values()]

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from ruamel.yaml import YAML
 
 from stages.reporting.evidence import Choices, Evidence
-from stages.reporting.words import alarm, interval, ordered_kinds, percent
+from stages.reporting.words import alarm, count, interval, ordered_kinds, percent
 
 RELEASE = "models/release"
 BACKBONE = "models/backbone"
@@ -29,7 +29,7 @@ def render_card(evidence: Evidence, choices: Choices) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"percent": percent, "interval": interval}
+    environment.filters |= {"percent": percent, "interval": interval, "count": count}
     return environment.get_template("card.md.j2").render(
         front=Markup(front_matter(choices)),
         evidence=evidence,

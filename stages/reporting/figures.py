@@ -43,7 +43,7 @@ def accuracy(metrics: Mapping[str, Any]) -> Markup:
         {"kind": kind, "model": model, **{key: 100 * found[key] for key in ("accuracy", "low", "high")}}
         for model, part in (("zero-shot", "zero_shot"), ("fine-tuned", "tuned"))
         for kind, found in metrics[part].items()
-        if found["rows"]
+        if found["accuracy"] is not None
     ]
     names = ["zero-shot", "fine-tuned"]
     shared: dict[str, Any] = {

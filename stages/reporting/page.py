@@ -13,7 +13,16 @@ from stages.reporting.arithmetic import (
 )
 from stages.reporting.card import load_code
 from stages.reporting.evidence import Choices, Evidence
-from stages.reporting.words import alarm, event_in_words, interval, ordered_kinds, percent
+from stages.reporting.words import (
+    alarm,
+    basis,
+    count,
+    event_in_words,
+    interval,
+    is_noised,
+    ordered_kinds,
+    percent,
+)
 
 
 def render_page(evidence: Evidence, choices: Choices) -> str:
@@ -60,6 +69,13 @@ def page_environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"percent": percent, "interval": interval, "words": event_in_words}
+    environment.filters |= {
+        "percent": percent,
+        "interval": interval,
+        "count": count,
+        "basis": basis,
+        "words": event_in_words,
+    }
+    environment.tests |= {"noised": is_noised}
     environment.globals |= {"noise_energy_kept": noise_energy_kept}
     return environment

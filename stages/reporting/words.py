@@ -22,6 +22,35 @@ def interval(found: Mapping[str, float]) -> str:
     return f"{100 * abs(found['low']):.1f} to {100 * found['high']:.1f}"
 
 
+def count(value: float) -> str:
+    """Return a count, and say of a noised one that it is no exact number.
+
+    >>> count(40), count(40.3)
+    ('40', 'about 40')
+    """
+    return str(value) if isinstance(value, int) else f"about {value:.0f}"
+
+
+def is_noised(found: Mapping[str, Any]) -> bool:
+    """Tell whether a choice or a figure was made from a noised sum over private units.
+
+    >>> is_noised({"charge": {"release": None}}), is_noised({"charge": {"release": "c0ffee"}})
+    (False, True)
+    """
+    return found.get("charge", {}).get("release") is not None
+
+
+def basis(found: Mapping[str, Any]) -> str:
+    """Say on what a choice was made.
+
+    >>> basis({"version": 1, "records": "public"})
+    'on public records, which costs no privacy'
+    """
+    if is_noised(found):
+        return "from one noised sum over private units, charged below"
+    return "on public records, which costs no privacy"
+
+
 def event_in_words(event: Mapping[str, Any]) -> str:
     """Say a stored privacy event.
 
@@ -36,6 +65,8 @@ def event_in_words(event: Mapping[str, Any]) -> str:
             return "everything: no privacy"
         case "GaussianDpEvent":
             return f"Gaussian noise, multiplier {event['noise_multiplier']:g}"
+        case "LaplaceDpEvent":
+            return f"Laplace noise, multiplier {event['noise_multiplier']:g}"
         case "PoissonSampledDpEvent":
             rate = f"{event['sampling_probability']:g}"
             return f"Poisson sample at rate {rate}, {event_in_words(event['event'])}"

@@ -60,11 +60,16 @@ class Intents:
 
 def way_out(folder: Path) -> str:
     """Say how a run that cannot go on is abandoned without losing its charge."""
+    return f"to abandon that run and keep its charge, rename {folder} to {abandoned_path(folder).name}"
+
+
+def abandoned_path(folder: Path) -> Path:
+    """Return where the folder of a run goes that is given up: a sibling that is not there yet."""
     name, number = f"{folder.name}{ABANDONED}", 1
     while folder.with_name(name).exists():
         number += 1
         name = f"{folder.name}{ABANDONED}-{number}"
-    return f"to abandon that run and keep its charge, rename {folder} to {name}"
+    return folder.with_name(name)
 
 
 def read_header(path: Path) -> dict[str, Any] | None:

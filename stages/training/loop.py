@@ -65,7 +65,7 @@ def train(
     learner.ranks.require_same(streams.release_id(), "run keys")
     with (
         progress(streams.stage, steps) as advance,
-        PreparedNoise(streams, sizes, steps) as noise,
+        PreparedNoise(streams, sizes, steps, learner.device) as noise,
         saving.when_stopped(steps),
     ):
         for step in range(state.step, steps):

@@ -1,10 +1,10 @@
 """Size micro-batches to a memory limit by running the model on random rows and counting what is alive."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
 
+from stages.privacy.kept_gradients import longest_ghost
 from stages.privacy.plan import Plan
 from stages.records.encoded import IGNORED, EncodedSet
 from stages.training.allocations import Allocations
@@ -48,15 +48,15 @@ def within_memory(learner: Learner, plan: Plan) -> Learner:
 def memory_use(learner: Learner, plan: Plan) -> MemoryUse:
     """Measure bytes per row and per padded token: a line above what rows of any length need.
 
-    Bytes grow with the length no slower than linearly, but fall where a layer turns from ghost norms to
-    instantiated gradients (2 T^2 = p d). So the shortest and the longest row are measured, and those just
+    Bytes grow with the length no slower than linearly, but may fall where a layer turns from ghost norms to
+    instantiated gradients. So the shortest and the longest row are measured, and those just
     before every such turn, and the line lies on or above all of them; units of several rows turn earlier and
     need less. Every measured batch holds one very short row, for padding costs an attention mask that rows of
     one length do without.
     """
     short, long = _shapes(learner.encoded)
     ends = [_length(learner.encoded, shape) for shape in (short, long)]
-    turns = {math.isqrt(weight.numel() // 2) for weight in learner.trainable.parameters().values()}
+    turns = {longest_ghost(weight) for weight in learner.trainable.parameters().values()}
     shapes = [short, long]
     shapes += [_of_length(learner.encoded, turn, long) for turn in sorted(turns) if ends[0] < turn < ends[1]]
     measured = [_fixed_and_per_row(learner, plan, shape) for shape in shapes]

@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,25 +124,23 @@ def run_folder(stage: str, fingerprint: str) -> RunFolder:
 
 
 @contextmanager
-def alone_on(stage: str, population: str) -> Iterator[None]:
-    """Let no other process run ``stage`` on ``population``, whatever its inputs.
-
-    Two that run at once would not see each other, and neither statement would count both.
-    """
-    with _lock(stage, f"population-{hashlib.sha256(population.encode()).hexdigest()[:16]}"):
-        yield
-
-
-@contextmanager
-def open_run(stage: str, fingerprint: str, recorded_trace: str | None) -> Iterator[RunFolder]:
+def open_run(
+    stage: str,
+    fingerprint: str,
+    recorded_trace: str | None,
+    is_abandoned: Callable[[str], bool] = lambda release: False,
+) -> Iterator[RunFolder]:
     """Yield the run's folder, locked.
 
-    A run that ended with the trace which DVC has recorded is over: running the stage again is a new release,
-    with a new key. The earlier run is set aside with its intents, to be charged.
+    A run that ended with the trace which DVC has recorded is over, and so is one whose release was given up:
+    running the stage again is a new release, with a new key. The earlier run is set aside with its intents,
+    to be charged.
     """
     with _lock(stage, fingerprint):
         folder = RunFolder(scratch_folder(stage, fingerprint))
-        if recorded_trace is not None and folder.finished_as() == recorded_trace:
+        header = read_header(folder.intents) if folder.intents.exists() else None
+        is_recorded = recorded_trace is not None and folder.finished_as() == recorded_trace
+        if is_recorded or (header is not None and is_abandoned(str(header["release"]))):
             _set_aside(folder)
             folder = RunFolder(scratch_folder(stage, fingerprint))
         folder.sweep()

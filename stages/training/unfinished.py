@@ -3,9 +3,12 @@
 from stages.core.files import read_json
 from stages.core.fingerprint import ResolvedInputs, changes
 from stages.core.new_release import is_new_release_meant
-from stages.training.abandoned import other_runs
+from stages.ledger.ledger import Ledger
+from stages.privacy.accountants import Relation
+from stages.privacy.population import Population
+from stages.training.abandoned import abandon_others, other_runs
 from stages.training.intents import ABANDONED
-from stages.training.run_folder import run_folder
+from stages.training.run_folder import is_begun, run_folder
 
 _SHOWN = 5
 
@@ -30,3 +33,21 @@ def require_no_unfinished(stage: str, population: str, inputs: ResolvedInputs) -
             f"changed: {said}. Restore them to go on with it, or abandon it, which charges its {run.steps} "
             "steps, by `dualpriv repro --new-release`"
         )
+
+
+def make_way(
+    ledger: Ledger,
+    stage: str,
+    inputs: ResolvedInputs,
+    recorded: str | None,
+    population: Population,
+    relation: Relation,
+) -> None:
+    """Let a release of ``stage`` begin or go on: other runs on ``population`` are charged and put away.
+
+    One that was stopped before its end is in the way (``require_no_unfinished``), unless this one goes on.
+    """
+    if is_begun(stage, inputs.fingerprint(), recorded):
+        return
+    require_no_unfinished(stage, population.name, inputs)
+    abandon_others(ledger, stage, inputs.fingerprint(), population, relation)

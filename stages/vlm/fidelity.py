@@ -1,9 +1,13 @@
-"""How well a model answers when it sees pruned images, measured on public records only."""
+"""How well a model answers when it sees pruned images.
+
+Shapes: R rows.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from stages.records.encoded import EncodedSet, collate
 from stages.records.row import Row
@@ -24,31 +28,42 @@ class Fidelity:
     """Mean log-probability of an answer token."""
 
 
-def fidelity_of(pruned: Fidelity, full: Fidelity) -> float:
+@dataclass(frozen=True)
+class Answers:
+    """What each row's answer was worth, in float64."""
+
+    is_right_R: Tensor
+    """1 where greedy decoding would answer exactly, else 0."""
+    log_likelihood_R: Tensor
+    """Mean log-probability of an answer token."""
+
+
+def fidelity_of(accuracy: float, full_accuracy: float) -> float:
     """Return the fraction of the all-token accuracy that pruning keeps; 1 where there was none to lose."""
-    return pruned.accuracy / full.accuracy if full.accuracy > 0 else 1.0
+    return accuracy / full_accuracy if full_accuracy > 0 else 1.0
 
 
 @dataclass(frozen=True)
-class PublicSample:
-    """Public rows and what the tower saw of their images, before any pruning."""
+class Sample:
+    """Rows and what the tower saw of their images, before any pruning.
+
+    They go through the model in batches, so the rows must all be public, or all of one unit.
+    """
 
     loaded: Loaded
     rows: Sequence[Row]
     images_of_row: Sequence[tuple[int, ...]]
-    seen: Seen
+    seen: Seen | None
+    """None where no row has an image."""
     micro_batch: int
 
     @classmethod
-    def of(
-        cls, loaded: Loaded, rows: Sequence[Row], layers: tuple[int, ...], micro_batch: int
-    ) -> "PublicSample":
-        """Run the tower on the images of ``rows``, once, and score patches by ``layers``.
-
-        Images go through in batches, which is allowed because they are public and nothing of them is kept.
-        """
+    def of(cls, loaded: Loaded, rows: Sequence[Row], layers: tuple[int, ...], micro_batch: int) -> "Sample":
+        """Run the tower on the images of ``rows``, once, and score patches by ``layers``."""
         loaded.family.require_prunable(loaded.model)
         images, images_of_row = distinct_images(rows)
+        if not images:
+            return cls(loaded, rows, images_of_row, None, micro_batch)
         parts = []
         for start in range(0, len(images), micro_batch):
             pixels = [pixels_of(loaded, image) for image in images[start : start + micro_batch]]
@@ -63,6 +78,18 @@ class PublicSample:
     def measure(self, rule: Rule) -> Fidelity:
         """Answer the rows under ``rule``."""
         encoded = self._encode(rule)
+        answers = self._answers(encoded)
+        return Fidelity(
+            kept=encoded.features_ISD.shape[1],
+            accuracy=float(answers.is_right_R.mean()),
+            log_likelihood=float(answers.log_likelihood_R.mean()),
+        )
+
+    def answers(self, rule: Rule) -> Answers:
+        """Answer each row under ``rule``."""
+        return self._answers(self._encode(rule))
+
+    def _answers(self, encoded: EncodedSet) -> Answers:
         family, model = self.loaded.family, self.loaded.model
         answered, losses = [], []
         with torch.no_grad():
@@ -70,13 +97,11 @@ class PublicSample:
                 batch = collate(encoded, rows).to(model.device)
                 answered.append(family.rows_answered(model, batch))
                 losses.append(family.row_losses(model, batch))
-        return Fidelity(
-            kept=encoded.features_ISD.shape[1],
-            accuracy=float(torch.cat(answered).double().mean()),
-            log_likelihood=-float(torch.cat(losses).double().mean()),
-        )
+        return Answers(torch.cat(answered).double(), -torch.cat(losses).double())
 
     def _encode(self, rule: Rule) -> EncodedSet:
+        if self.seen is None:
+            return assemble(self.loaded, self.rows, self.images_of_row, torch.zeros(0, 0, 0), [])
         kept = rule.keep(self.seen)
         sources = [tuple(source) for source in kept.source_BS.tolist()]
         return assemble(self.loaded, self.rows, self.images_of_row, kept.features_BSD.cpu(), sources)

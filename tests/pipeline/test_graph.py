@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.graph import check
-from stages.core.contract import Stage, reads, writes
+from stages.core.contract import Stage, reads, reads_from, writes
 
 
 def stage(name: str, inputs: tuple[str, ...] = (), outputs: tuple[str, ...] = ()) -> type[Stage]:
@@ -56,3 +56,16 @@ def test_a_cycle_is_refused() -> None:
 def test_a_stage_that_reads_its_own_output_is_a_cycle() -> None:
     with pytest.raises(ValueError, match="form a cycle"):
         check((stage("one", inputs=("data/one",), outputs=("data/one",)),))
+
+
+def test_an_input_that_params_choose_in_a_folder_comes_after_every_writer_in_it() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Chooser(Stage):
+        """A stage that reads one entry of a folder and writes what the writer of the other one reads."""
+
+        given: Path = reads_from("chooser.on", below="data/sets")
+        out: Path = writes("data/chosen")
+
+    check((stage("maker", outputs=("data/sets/one", "data/sets/two")), Chooser))
+    with pytest.raises(ValueError, match="form a cycle"):
+        check((Chooser, stage("maker", inputs=("data/chosen",), outputs=("data/sets/two",))))

@@ -2,6 +2,7 @@
 
 from dataclasses import FrozenInstanceError, dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -13,8 +14,10 @@ update:
 privacy:
   target:
     keep: 1.0
+  relation: one
 data:
   path: some/where
+  set: train
 """
 
 
@@ -31,8 +34,10 @@ class Example(Stage):
 
     update: Update
     target: Update = section("privacy.target")
+    relation: Literal["one", "other"] = section("privacy.relation")
     plan: Path = reads("data/plan.json")
     given: Path = reads_from("data.path")
+    chosen: Path = reads_from("data.set", below="data/records")
     out: Path = writes("data/out")
     proof: Path = writes("data/proof.json", evidence=True, plot={"x": "step"})
 
@@ -48,8 +53,10 @@ def test_every_field_is_a_port_of_its_role() -> None:
     assert {name: port.role for name, port in ports.items()} == {
         "update": "section",
         "target": "section",
+        "relation": "section",
         "plan": "reads",
         "given": "reads_from",
+        "chosen": "reads_from",
         "out": "writes",
         "proof": "writes",
     }
@@ -63,6 +70,7 @@ def test_every_field_is_a_port_of_its_role() -> None:
         Path("data/out"),
         None,
     )
+    assert (ports["chosen"].key, ports["chosen"].path) == ("data.set", Path("data/records"))
     assert (ports["out"].evidence, ports["proof"].evidence) == (False, True)
     assert ports["proof"].plot == {"x": "step"}
     assert ports["update"].schema is Update
@@ -71,9 +79,17 @@ def test_every_field_is_a_port_of_its_role() -> None:
 def test_a_stage_is_loaded_with_sections_and_the_paths_that_params_own(tmp_path: Path) -> None:
     stage = load(tmp_path, PARAMS)
     assert (stage.update.keep, stage.target.keep) == (0.5, 1.0)
+    assert (stage.relation, stage.chosen) == ("one", Path("data/records/train"))
     assert (stage.given, stage.plan) == (Path("some/where"), Path("data/plan.json"))
     with pytest.raises(FrozenInstanceError):
         stage.plan = Path("elsewhere")  # type: ignore[misc]
+
+
+def test_one_value_of_a_section_is_checked_as_a_whole_section_is(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"key 'privacy.relation' must be one of \['one', 'other'\], got 'two'"
+    ):
+        load(tmp_path, PARAMS.replace("relation: one", "relation: two"))
 
 
 def test_a_missing_section_or_path_is_refused_by_its_dotted_name(tmp_path: Path) -> None:

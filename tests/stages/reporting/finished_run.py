@@ -10,9 +10,10 @@ from stages.core.files import canonical_json, read_json, sha256, write_json
 from stages.core.params import read_params
 from stages.evaluation.accuracy import Accuracy
 from stages.privacy.accounting import Target
+from stages.privacy.chain import chain_to_json
+from stages.privacy.charge import public_choice
 from stages.privacy.charges import charges_json
 from stages.privacy.clipping import Clipping
-from stages.privacy.ledger_evidence import ledger_json
 from stages.privacy.plan import Plan
 from stages.privacy.planning import plan_for
 from stages.privacy.population import Population
@@ -83,9 +84,9 @@ def write_accounts(root: Path, plan: Plan) -> None:
         versions={"torch": "0"},
     )
     write_json(root / "data/finetune/trace.json", trace)
-    choices = {file: (read_json(root / file), sha256(root / file)) for file in CHOICES}
-    metrics = (METRICS, read_json(root / METRICS), sha256(root / METRICS))
-    charges = charges_json(plan, trace, choices=choices, metrics=metrics)
+    outputs = {file: (read_json(root / file), sha256(root / file)) for file in (*CHOICES, METRICS)}
+    after = {METRICS: outputs.pop(METRICS)}
+    charges = charges_json(plan, trace, before=outputs, after=after)
     write_json(root / "data/account/charges.json", charges)
     ledger = ledger_of(plan, trace)
     write_json(root / "data/account/ledger.json", ledger)
@@ -105,7 +106,7 @@ def ledger_of(plan: Plan, trace: dict[str, Any]) -> dict[str, Any]:
     limit, name = Limit(epsilon=12.0, delta=plan.delta), plan.population.name
     asked = reservation(plan, "finetune", trace["release"])
     entries = reserved(plan.population, plan.relation, limit, [], asked, DAY)
-    return ledger_json(name, [*entries, *settled(name, entries, settlement(plan, trace), DAY)])
+    return chain_to_json(name, [*entries, *settled(name, entries, settlement(plan, trace), DAY)])
 
 
 def change(path: Path, **values: Any) -> None:
@@ -115,9 +116,11 @@ def change(path: Path, **values: Any) -> None:
 
 def _write_choices(root: Path) -> None:
     layers = [{"layer": n, "log_likelihood": -2.0 + n / 4, "accuracy": 0.5, "kept": 9} for n in range(3)]
-    write_json(root / "data/profile/profile.json", {"version": 1, "layers": layers, "chosen": 2})
+    profile = {"version": 2, "layers": layers, "chosen": 2, "charge": public_choice("profile")}
+    write_json(root / "data/profile/profile.json", profile)
     budget = {"layer": 2, "dominant": 6, "contextual": 3}
     found = {"kept": 9, "accuracy": 0.5, "fidelity": 0.98, "log_likelihood": -2.0, **budget}
     whole = {"kept": 64, "accuracy": 0.51, "log_likelihood": -1.9}
-    calibration = {"version": 1, "all": whole, "candidates": [found], "chosen": budget}
+    charge = public_choice("calibrate")
+    calibration = {"version": 2, "all": whole, "candidates": [found], "chosen": budget, "charge": charge}
     write_json(root / "data/calibrate/calibration.json", calibration)

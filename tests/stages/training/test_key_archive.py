@@ -46,7 +46,7 @@ def retired(release: str = RELEASE) -> Path:
 def test_the_archived_key_of_a_retired_run_is_the_key_that_is_gone() -> None:
     choose("public.pem")
     folder, key = begun_run()
-    assert retire_run("finetune", "a", RELEASE, 1)
+    assert retire_run("finetune", RELEASE)
     assert not folder.path.exists()
     assert sorted(file.name for file in retired().iterdir()) == ["intents.jsonl", SEALED]
     assert (retired() / SEALED).stat().st_mode & 0o777 == 0o600
@@ -56,7 +56,7 @@ def test_the_archived_key_of_a_retired_run_is_the_key_that_is_gone() -> None:
 def test_without_an_archive_nothing_is_left_of_the_key() -> None:
     choose("null")
     _, key = begun_run()
-    assert retire_run("finetune", "a", RELEASE, 1)
+    assert retire_run("finetune", RELEASE)
     left = [file for file in Path("scratch").rglob("*") if file.is_file()]
     assert {file.name for file in left} == {"intents.jsonl", "a.lock"}
     assert not [file for file in left if key.secret in file.read_bytes()]
@@ -79,7 +79,7 @@ def test_each_release_finds_its_own_key() -> None:
     keys = {}
     for release in (RELEASE, "1" * 32):
         _, keys[release] = begun_run(release)
-        retire_run("finetune", "a", release, 1)
+        retire_run("finetune", release)
     for release, key in keys.items():
         assert unseal(sealed_key("finetune", release), OWNER, release) == key
 
@@ -89,7 +89,7 @@ def test_a_key_that_a_crash_left_half_destroyed_does_not_take_the_place_of_the_s
     folder, key = begun_run()
     RunKeyArchive.load().keep(key, RELEASE, folder.path)
     folder.key.write_bytes(os.urandom(32))  # killed after the overwriting and before the removal
-    assert retire_run("finetune", "a", RELEASE, 1)
+    assert retire_run("finetune", RELEASE)
     assert unseal(sealed_key("finetune", RELEASE), OWNER, RELEASE) == key
 
 
@@ -107,7 +107,7 @@ def test_a_public_key_that_is_missing_or_none_is_refused_and_the_run_key_stays(p
     folder, key = begun_run()
     if pem is not None:
         Path("other.pem").write_bytes(pem)
-    for act in (RunKeyArchive.load, lambda: retire_run("finetune", "a", RELEASE, 1)):
+    for act in (RunKeyArchive.load, lambda: retire_run("finetune", RELEASE)):
         with pytest.raises(ValueError, match=r"^run_key.archive_to: other.pem (cannot be|is not)"):
             act()
     assert folder.run_key() == key
@@ -116,7 +116,7 @@ def test_a_public_key_that_is_missing_or_none_is_refused_and_the_run_key_stays(p
         folder.destroy_secrets(gone)
     assert folder.run_key() == key
     choose("public.pem")
-    assert retire_run("finetune", "a", RELEASE, 1), "the way out"
+    assert retire_run("finetune", RELEASE), "the way out"
     assert unseal(sealed_key("finetune", RELEASE), OWNER, RELEASE) == key
 
 

@@ -237,7 +237,7 @@ def test_runs_that_will_not_go_on_are_charged_for_what_they_began_and_put_away(t
             begin(folder, plan_of(), steps, release)
     ledger.reserve(people, "add_or_remove_one", reservation(plan_of(), "finetune", "a" * 32))
     ledger.reserve(people, "add_or_remove_one", reservation(plan_of(), "finetune", "b" * 32))
-    abandon_others(ledger, "finetune", "now", people)
+    abandon_others(ledger, "finetune", "now", people, "add_or_remove_one")
     charged = {
         entry.body.release: (entry.body.event, entry.body.reason)
         for entry in ledger.entries("people")
@@ -252,7 +252,7 @@ def test_runs_that_will_not_go_on_are_charged_for_what_they_began_and_put_away(t
     assert other_runs("finetune", "now", "people") == []
     assert not list((tmp_path / "scratch").rglob("run.key"))
     before = ledger.entries("people")
-    abandon_others(ledger, "finetune", "now", people)
+    abandon_others(ledger, "finetune", "now", people, "add_or_remove_one")
     assert ledger.entries("people") == before
 
 
@@ -265,7 +265,7 @@ def test_a_run_that_the_ledger_has_settled_is_put_away_and_charged_no_more(tmp_p
     done = {"release": RELEASE, "released": {}, "code": "", "commit": "", "versions": {}}
     ledger.settle("people", Settlement(event=plan_of().event(3), **done))
     before = ledger.entries("people")
-    abandon_others(ledger, "finetune", "now", people)
+    abandon_others(ledger, "finetune", "now", people, "add_or_remove_one")
     assert ledger.entries("people") == before and other_runs("finetune", "now", "people") == []
 
 

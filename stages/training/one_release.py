@@ -1,0 +1,144 @@
+"""The life of one noised sum over private units: reserved, begun, drawn, written, settled.
+
+Its run key lives in ``scratch/<stage>/<fingerprint>/`` as that of a training run does (run_folder.py), and is
+destroyed once the output has been accounted.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stages.core.contract import Stage, section
+from stages.core.files import sha256
+from stages.core.fingerprint import ResolvedInputs
+from stages.core.provenance import commit
+from stages.ledger.ledger import Ledger, Reservation, Settlement
+from stages.ledger.release import recorded_digest
+from stages.privacy.accountants import Relation
+from stages.privacy.chain import Split
+from stages.privacy.charge import noised_sum_charge
+from stages.privacy.noise import NoisySum
+from stages.privacy.noised_sum import NoisedSum
+from stages.privacy.population import Population
+from stages.privacy.stream import Streams
+from stages.training.abandoned import was_abandoned
+from stages.training.intents import Intents, read_header
+from stages.training.key_archive import RunKeyArchive
+from stages.training.run_folder import RunFolder, open_run
+from stages.training.unfinished import make_way
+from stages.vlm.source import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Releasing(Stage):
+    """A stage that may release one noised sum over private units."""
+
+    model: Model
+    population: Population
+    relation: Relation = section("privacy.relation")
+
+
+@dataclass(frozen=True)
+class OneRelease:
+    """A release that is reserved and begun: private rows may be read for it, and for nothing else."""
+
+    mechanism: NoisedSum
+    streams: Streams
+    charge: Mapping[str, Any]
+    code: str
+    commit: str
+    versions: Mapping[str, str]
+
+    def sample(self, rows_by_unit: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+        """Return the rows to look at of each unit that joins."""
+        return self.mechanism.sample(rows_by_unit, self.streams)
+
+    def noised(self, contributions_UK: Tensor) -> NoisySum:
+        """Return the one noised sum of this release; asked twice of other sums, nothing would be hidden."""
+        return self.mechanism.release(contributions_UK, self.streams)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the output says of how it was made."""
+        return {
+            "charge": dict(self.charge),
+            "mechanism": asdict(self.mechanism),
+            "made_by": {"code": self.code, "commit": self.commit, "versions": dict(self.versions)},
+        }
+
+
+@contextmanager
+def one_release(
+    stage: Releasing, mechanism: NoisedSum, split: Split, outputs: Sequence[Path]
+) -> Iterator[OneRelease]:
+    """Let the block read private units of ``split``, release one noised sum, and write ``outputs``.
+
+    Guarantee: the release is reserved in the ledger, and its intent on disk, before the block begins. Killed
+    at any moment and run again on the same inputs, it draws the same bits and is the same release. When DVC
+    has recorded ``outputs[0]`` as this release wrote it, the next run is another one, with a fresh key.
+
+    Errors: a budget that does not suffice is a ValueError of the ledger's; then nothing is spent or read.
+    """
+    RunKeyArchive.load()  # refuses a broken one before anything is spent
+    require_priced_precision(stage.model, stage.population)
+    population, name = stage.population, stage.name()
+    inputs, ledger = ResolvedInputs.of(stage), Ledger.load()
+    recorded = recorded_digest(name, outputs[0])
+    make_way(ledger, name, inputs, recorded, population, stage.relation)
+    with open_run(name, inputs.fingerprint(), recorded, was_abandoned(ledger, population.name)) as folder:
+        folder.note_inputs(inputs.values)
+        streams = Streams(folder.run_key(), inputs.fingerprint(), name)
+        release = streams.release_id()
+        charge = noised_sum_charge(name, split, population, stage.relation, release, mechanism)
+        header = _header(folder, charge)
+        intents = Intents(folder.intents, header)
+        ledger.reserve(
+            population,
+            stage.relation,
+            Reservation(
+                release=release, stage=name, split=split, sampler=mechanism.sampler, event=mechanism.event()
+            ),
+        )
+        intents.record(0, asdict(mechanism))
+        code, versions = inputs.code_digest(), inputs.values["versions"]
+        yield OneRelease(mechanism, streams, charge, code, header["commit"], versions)
+        ledger.settle(
+            population.name,
+            Settlement(
+                release=release,
+                event=mechanism.event(),
+                released={path.as_posix(): sha256(path) for path in outputs},
+                code=code,
+                commit=header["commit"],
+                versions=versions,
+            ),
+        )
+        folder.finish(outputs[0])
+
+
+def require_priced_precision(model: Model, population: Population) -> None:
+    """Refuse a precision in which the pipeline will not train on people who are not public.
+
+    Here every unit goes through the model alone, so rounding couples no two; but finetune would refuse, and
+    this release would have been paid for nothing.
+    """
+    if model.precision != "float32" and not population.public:
+        raise ValueError(
+            f"model.precision {model.precision}: nothing prices its rounding in training; population "
+            f"'{population.name}' is not public, so set model.precision to float32 before anything is spent"
+        )
+
+
+def _header(folder: RunFolder, charge: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the first line of the intents; the commit is that at which the release began."""
+    begun = read_header(folder.intents) if folder.intents.exists() else None
+    return {
+        "release": charge["release"],
+        "charge": dict(charge),
+        "commit": begun["commit"] if begun is not None else commit(),
+    }
