@@ -14,6 +14,7 @@ from honest_evidence import CALIBRATION, PROFILE, Run, accounted, files_of, lock
 from stored_evidence import Files, replaced
 
 from stages.core.canonical import canonical_json
+from stages.privacy.charge import public_choice
 from stages.privacy.evidence import (
     CHARGES,
     CHOICES,
@@ -209,9 +210,9 @@ def downgraded(files: Files) -> Files:
 
 
 def uncharged_profile(files: Files) -> Files:
-    """Take the charge out of a choice that was made on private records."""
-    profile = json.loads(files[PROFILE])
-    del profile["charge"]
+    """Call a choice that was made on private records one on public records."""
+    profile = {**json.loads(files[PROFILE]), "records": "public", "charge": public_choice("profile")}
+    del profile["mechanism"], profile["made_by"]
     plan = json.loads(files[PLAN])
     plan["others"]["charges"] = plan["others"]["charges"][1:]
     plan["epsilon"] = read_plan(plan, PLAN).others.epsilon(plan_in(files).event(10), plan_in(files).target)
@@ -361,7 +362,28 @@ FORGERIES: dict[str, Forgery] = {
         "did not count on the charge of stage 'profile' on train with noise 80.0",
     ),
     "a private choice that charges nothing": Forgery(
-        uncharged_profile, "audit", PROFILE, "was made on 'train' records and charges nothing"
+        uncharged_profile,
+        "audit",
+        PROFILE,
+        "charges nothing; dvc.lock records that it was made on 'train' records",
+    ),
+    "other code in a private choice": Forgery(
+        at(PROFILE, "made_by.code", name("other", 64)),
+        "audit",
+        PROFILE,
+        "names other code, commit or versions",
+    ),
+    "a private choice on a larger clip than configured": Forgery(
+        at(PROFILE, "mechanism.clip", 9.0),
+        "audit",
+        PROFILE,
+        "was made with other ['clip'] than dvc.lock records",
+    ),
+    "figures on the training people": Forgery(
+        at(METRICS, "charge.split", "train"),
+        "audit",
+        METRICS,
+        "charges split 'train', and evaluate reads heldout",
     ),
     "a charge under another stage's release": Forgery(
         at(PROFILE, "charge.release", name("training")), "audit", CHARGES, "one release has one charge"

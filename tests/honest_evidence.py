@@ -6,7 +6,7 @@ Every document comes from the functions that the stages use, so that a forger ma
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import dp_accounting
@@ -14,11 +14,11 @@ from stored_evidence import Files
 
 from stages.core.canonical import canonical_json
 from stages.privacy.accounting import ACCOUNTANT, Composition, Relation
-from stages.privacy.chain import Entry
+from stages.privacy.chain import Entry, chain_to_json
+from stages.privacy.charge import noised_sum_charge, public_choice
 from stages.privacy.charges import charges_json
-from stages.privacy.events import event_to_json
 from stages.privacy.evidence import CHARGES, CHOICES, LEDGER, LOCK, METRICS, PLAN, STAGE_OF, STATEMENT, TRACE
-from stages.privacy.ledger_evidence import ledger_json
+from stages.privacy.noised_sum import NoisedSum
 from stages.privacy.plan import VERSION, Beside, Others, Plan
 from stages.privacy.population import Population
 from stages.privacy.renyi_filter import Limit
@@ -96,22 +96,19 @@ class Run:
         )
         return replace(unpriced, epsilon=others.epsilon(unpriced.event(self.steps), unpriced.target))
 
-    def charge(self, stage: str) -> dict[str, Any]:
-        """Return the charge of a noised sum."""
-        split, noise = {
-            "profile": ("train", self.profile_noise),
-            "evaluate": ("heldout", self.heldout_noise),
-        }[stage]
+    def mechanism(self, stage: str) -> NoisedSum:
+        """Return the noised sum of a stage."""
+        noise = {"profile": self.profile_noise, "evaluate": self.heldout_noise}[stage]
+        return NoisedSum(rate=1.0, rows_per_unit=2, clip=0.5, noise_multiplier=noise)
+
+    def noised(self, stage: str, split: Any) -> dict[str, Any]:
+        """Return what the output of a stage says of its noised sum."""
+        mechanism, release = self.mechanism(stage), name(f"{self.release} {stage}")
         return {
-            "stage": stage,
-            "split": split,
-            "population": self.population.name,
-            "unit": self.population.unit,
-            "relation": self.relation,
-            "release": name(f"{self.release} {stage}"),
-            "sampler": "none",
-            "basis": "one noised sum over private units",
-            "event": event_to_json(dp_accounting.GaussianDpEvent(noise)),
+            "version": 2,
+            "charge": noised_sum_charge(stage, split, self.population, self.relation, release, mechanism),
+            "mechanism": asdict(mechanism),
+            "made_by": {"code": name("code", 64), "commit": name("commit", 40), "versions": VERSIONS},
         }
 
 
@@ -193,33 +190,33 @@ def made_by(run: Run) -> Files:
     """Return what the stages before account wrote."""
     plan = run.plan()
     values: dict[str, Any] = {
-        PROFILE: {
+        PROFILE: {**run.noised("profile", "train"), "records": "train", "chosen": 1, "layers": []},
+        CALIBRATION: {
             "version": 2,
-            "records": "train",
-            "chosen": 1,
-            "layers": [],
-            "charge": run.charge("profile"),
+            "records": "public",
+            "chosen": {"layer": 1},
+            "candidates": [],
+            "charge": public_choice("calibrate"),
         },
-        CALIBRATION: {"version": 2, "records": "public", "chosen": {"layer": 1}, "candidates": []},
         PLAN: plan.to_json(),
         TRACE: trace_of(run, plan),
-        METRICS: {"version": 2, "release": "noised counts", "tuned": {}, "charge": run.charge("evaluate")},
+        METRICS: {**run.noised("evaluate", "heldout"), "release": "noised counts", "tuned": {}},
     }
     return {file: canonical_json(value) for file, value in values.items()}
 
 
 def files_of(run: Run) -> Files:
     """Return all evidence of the pass, each file fitting the others."""
-    chain = ledger_json(run.population.name, entries_of(run))
+    chain = chain_to_json(run.population.name, entries_of(run))
     return accounted({**made_by(run), LEDGER: canonical_json(chain)}, run.plan())
 
 
 def accounted(files: Files, plan: Plan) -> Files:
     """Return files with charges, statement and dvc.lock made anew from the others, as account would."""
     values = {file: json.loads(content) for file, content in files.items() if file.endswith(".json")}
-    choices = {file: (values[file], _sha256(files[file])) for file in CHOICES}
-    metrics = (METRICS, values[METRICS], _sha256(files[METRICS]))
-    charges = charges_json(plan, values[TRACE], choices=choices, metrics=metrics)
+    outputs = {file: (values[file], _sha256(files[file])) for file in (*CHOICES, METRICS)}
+    after = {METRICS: outputs.pop(METRICS)}
+    charges = charges_json(plan, values[TRACE], before=outputs, after=after)
     files = {**files, CHARGES: canonical_json(charges)}
     committed = {file: _sha256(files[file]) for file in (PLAN, TRACE, METRICS, CHARGES, LEDGER)}
     statement = statement_json(plan, charges, values[LEDGER], committed)
@@ -249,6 +246,13 @@ def locked(files: Files, plan: Plan) -> Files:
         deps = [{"path": path, "md5": written[path]} for path in DEPS.get(stage, [])]
         lock["stages"][stage] = {"deps": deps, "outs": outs, "params": {"params.yaml": {}}}
     lock["stages"]["plan"]["params"]["params.yaml"] = params
+    made = {file: json.loads(files[file]) for file in (PROFILE, METRICS)}
+    for stage, section in {
+        "profile": {"on": "train", "private": made[PROFILE].get("mechanism")},
+        "calibrate": {"on": "public", "private": None},
+        "evaluate": {"release": "private", "private": made[METRICS].get("mechanism")},
+    }.items():
+        lock["stages"][stage]["params"]["params.yaml"] = {stage: section}
     return {**files, LOCK: canonical_json(lock)}
 
 

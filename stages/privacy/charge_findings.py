@@ -7,7 +7,7 @@ from typing import Any
 import dp_accounting
 
 from stages.privacy.events import event_from_json
-from stages.privacy.evidence import CHARGES, CHOICES, METRICS, PLAN, STAGE_OF, Evidence
+from stages.privacy.evidence import CHARGES, CHOICES, METRICS, PLAN, STAGE_OF, Evidence, Lock
 from stages.privacy.findings import Finding, shown
 from stages.privacy.plan import Beside, Plan, beside_of
 
@@ -57,28 +57,47 @@ def _charge(plan: Plan, charge: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _stage(file: str, evidence: Evidence) -> Iterator[Finding]:
-    """Yield a choice or figures made from private records that charge nothing, or not as configured."""
+    """Yield an output whose charge is not that of its stage, or not of what DVC records that it ran on."""
     stage, value = STAGE_OF[file], evidence.values[file]
-    charge = value.get("charge")
-    charge = charge if isinstance(charge, dict) and charge.get("release") is not None else None
-    if charge is None:
-        declared = value.get("records")
-        if file == METRICS:
-            declared = evidence.lock.parameter(stage, "evaluate", "release")
-        if declared != "public":
-            yield Finding(file, f"was made on {shown(declared)} records and charges nothing")
+    charge, lock = value["charge"], evidence.lock
+    if charge["stage"] != stage:
+        yield Finding(file, f"charges for stage {shown(charge['stage'])}, and {stage} wrote it")
+    configured = lock.parameter(stage, stage, "release" if file == METRICS else "on")
+    if "records" in value and value["records"] != configured:
+        yield Finding(
+            file,
+            f"was made on {shown(value['records'])} records, it says; dvc.lock records {shown(configured)}",
+        )
+    if charge["release"] is None:
+        if configured != "public":
+            yield Finding(
+                file, f"charges nothing; dvc.lock records that it was made on {shown(configured)} records"
+            )
         return
-    if charge.get("stage") != stage:
-        yield Finding(file, f"charges for stage {shown(charge.get('stage'))}, and {stage} wrote it")
-    configured = evidence.lock.parameter(stage, stage, "private")
-    if isinstance(configured, dict):
-        made = beside_of(charge)
-        if (made.rate, made.noise_multiplier) != (configured.get("rate"), configured.get("noise_multiplier")):
+    if configured == "public":
+        yield Finding(file, "charges a release; dvc.lock records that it was made on public records")
+    split = "heldout" if file == METRICS else "train"
+    if charge["split"] != split:
+        yield Finding(file, f"charges split {shown(charge['split'])}, and {stage} reads {split}")
+    yield from _mechanism(file, stage, value, lock)
+
+
+def _mechanism(file: str, stage: str, value: Mapping[str, Any], lock: Lock) -> Iterator[Finding]:
+    """Yield a noised sum whose stated mechanism is not the one charged, or not the one configured."""
+    made = beside_of(value["charge"])
+    stated, configured = value.get("mechanism"), lock.parameter(stage, stage, "private")
+    for where, mechanism in (("its mechanism", stated), ("dvc.lock", configured)):
+        known = mechanism if isinstance(mechanism, dict) else {}
+        if (known.get("rate"), known.get("noise_multiplier")) != (made.rate, made.noise_multiplier):
             yield Finding(
                 file,
-                f"charges rate {made.rate} and noise {made.noise_multiplier}; dvc.lock records "
-                f"{shown(configured.get('rate'))} and {shown(configured.get('noise_multiplier'))}",
+                f"charges rate {made.rate} and noise {made.noise_multiplier}; {where} says "
+                f"{shown(known.get('rate'))} and {shown(known.get('noise_multiplier'))}",
             )
+    if isinstance(stated, dict) and isinstance(configured, dict):
+        other = sorted(key for key in stated if stated[key] != configured.get(key))
+        if other:
+            yield Finding(file, f"was made with other {shown(other)} than dvc.lock records")
 
 
 def _planned(plan: Plan, charges: list[Mapping[str, Any]]) -> Iterator[Finding]:

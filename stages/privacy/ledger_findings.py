@@ -33,16 +33,10 @@ def ledger_findings(plan: Plan, evidence: Evidence, charges: Mapping[str, Any]) 
 
 def checked_history(value: Mapping[str, Any]) -> History:
     """Return the history that a stored chain tells; anything wrong with it is a ValueError."""
-    if value.keys() != {"version", "population", "entries"} or not isinstance(value["entries"], list):
-        raise ValueError(f"has not the form of a ledger: it holds {shown(sorted(value))}")
-    if not isinstance(value["population"], str) or isinstance(value["version"], bool):
-        raise ValueError(f"has not the form of a ledger: its population is {shown(value['population'])}")
     try:
-        return read_ledger(value, value["population"])
-    except (KeyError, TypeError, AttributeError) as error:
+        return read_ledger(value, str(value.get("population")))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"is broken: {error.args[0] if error.args else error}") from None
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"is broken: {error}") from None
 
 
 def _constants(plan: Plan, history: History) -> Iterator[Finding]:
@@ -96,21 +90,23 @@ def _covered(charges: Mapping[str, Any], history: History) -> Iterator[Finding]:
 
 
 def _released(evidence: Evidence, charges: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield files that the ledger recorded as released otherwise than they are here."""
+    """Yield files that the ledger recorded as released otherwise, or by other code, than they are here."""
     here = artifacts_of(evidence)
-    current = {charge["release"] for charge in charges["charges"]} - {None}
+    made = {charge["release"]: charge["released"] for charge in charges["charges"]}
     trace = evidence.values[TRACE]
     for number, item in enumerate(evidence.values[LEDGER]["entries"], 1):
         body = entry_from_json(item, f"entry {number}").body
-        if not isinstance(body, SettleBody) or body.release not in current:
+        if not isinstance(body, SettleBody) or body.release not in made:
             continue
+        file = TRACE if body.release == trace["release"] else made[body.release]
+        told = trace if file == TRACE else evidence.values[file].get("made_by")
+        ran = [told.get(key) for key in ("code", "commit", "versions")] if isinstance(told, dict) else told
+        if ran != [body.code, body.commit, body.versions]:
+            yield Finding(file, "names other code, commit or versions than the ledger settled")
         for path, digest in body.released.items():
             if here.get(path, digest) != digest:
                 yield Finding(path, f"is not the file that release {body.release} settled in the ledger")
         if body.release == trace["release"]:
-            executed = (trace["code"], trace["commit"], trace["versions"])
-            if (body.code, body.commit, body.versions) != executed:
-                yield Finding(TRACE, "names other code, commit or versions than the ledger settled")
             missing = {f"models/adapter/{name}" for name in trace["adapter"]} - body.released.keys()
             for path in sorted(missing):
                 yield Finding(path, f"is named by the trace and not by release {body.release} in the ledger")

@@ -20,10 +20,10 @@ _BROKEN = (ValueError, KeyError, TypeError, AttributeError, IndexError, Overflow
 
 def rebuilt_charges(plan: Plan, evidence: Evidence) -> dict[str, Any]:
     """Return the charges that plan, trace, choices and metrics give; a ValueError says why there are none."""
-    choices = {file: (evidence.values[file], evidence.sha256(file)) for file in CHOICES}
-    metrics = (METRICS, evidence.values[METRICS], evidence.sha256(METRICS))
+    before = {file: (evidence.values[file], evidence.sha256(file)) for file in CHOICES}
+    after = {METRICS: (evidence.values[METRICS], evidence.sha256(METRICS))}
     try:
-        charges = charges_json(plan, evidence.values[TRACE], choices=choices, metrics=metrics)
+        charges = charges_json(plan, evidence.values[TRACE], before=before, after=after)
         for charge in charges["charges"]:
             _require_form(charge)
     except _BROKEN as error:
