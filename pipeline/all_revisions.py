@@ -34,7 +34,7 @@ def all_revisions(root: Path, asked: Evidence) -> tuple[dict[str, Any], list[Fin
             total = f"population {shown(population.name)} has no total: {error}"
             found.append(Finding(CHARGES, total, population.severity))
         found += disagreements(prices)
-        listed.append(_population(population, prices))
+        listed.append(_population(population, prices, [moment.revision for moment in past]))
     return {"commits": len(commits), "states": len(past), "populations": listed}, found
 
 
@@ -59,7 +59,9 @@ def _contradictions(moment: Moment) -> Iterator[Finding]:
         yield Finding(finding.file, f"{finding.problem}{more}", "warning", moment.revision)
 
 
-def _population(population: Population, prices: Sequence[Priced]) -> dict[str, Any]:
+def _population(
+    population: Population, prices: Sequence[Priced], order: Sequence[str | None]
+) -> dict[str, Any]:
     covered = population.ledger.releases if population.ledger else {}
     limited = totals_of(population.ledger) if population.ledger else None
     only_in_ledger = [
@@ -74,16 +76,17 @@ def _population(population: Population, prices: Sequence[Priced]) -> dict[str, A
         for name, known in covered.items()
         if name not in population.seen
     ]
+    shown_by_evidence = [
+        _release(seen, covered[name].state if name in covered else None)
+        for name, seen in population.seen.items()
+    ]
+    shown_by_evidence.sort(
+        key=lambda one: order.index(one["first_seen"]) if one["first_seen"] else len(order)
+    )
     return {
         "population": population.name,
         "public": population.is_public,
-        "releases": [
-            *(
-                _release(seen, covered[name].state if name in covered else None)
-                for name, seen in population.seen.items()
-            ),
-            *only_in_ledger,
-        ],
+        "releases": [*shown_by_evidence, *only_in_ledger],
         "composition": population.ledger.composition if population.ledger else "sequential",
         "ledger": None
         if population.ledger is None

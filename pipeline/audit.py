@@ -1,6 +1,7 @@
 """The command ``dualpriv audit``: recompute the privacy spent from stored evidence alone."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,7 @@ def audit(
         },
         "weights": weights,
         "target_epsilon": plan.get("target_epsilon"),
+        "releases": _releases(statement),
         **{key: statement.get(key) for key in _STATED},
     }
 
@@ -119,6 +121,13 @@ _STATED = (
     "population_total",
     "sentence",
 )
+
+
+def _releases(statement: Mapping[str, Any]) -> list[Any]:
+    """Return the releases that a statement of any version lists."""
+    listed = statement.get("charges", statement.get("releases"))
+    charges = listed if isinstance(listed, list) else []
+    return [charge for charge in charges if isinstance(charge, dict) and charge.get("release") is not None]
 
 
 def _source(root: Path, revision: str | None) -> EvidenceSource:

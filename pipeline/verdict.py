@@ -3,14 +3,17 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from stages.privacy.evidence import LEDGER
+from stages.privacy.findings import shown
+from stages.reporting.words import event_in_words
+
 CHECKED = (
     "every evidence file is spelled in one way only, and is the file that DVC recorded and later stages read",
     "the plan keeps its target, delta is below 1 / max_units, sampling, clip and unit are as configured",
     "every step of the trace is the planned one: sampler, rate, expected batch, clip and noise",
     "charges and statement are what plan, trace and ledger give, value by value",
-    "the ledger is one unbroken chain within its limit, and covers every release that was charged",
 )
-_NUMBERS = ("count", "sampling_probability", "noise_multiplier")
+OF_A_LEDGER = "the ledger is one unbroken chain within its limit, and covers every release that was charged"
 _SIGNATURES = {
     "absent": "none: nobody vouches for this evidence",
     "not verified": "present and NOT VERIFIED: give --public-key",
@@ -47,6 +50,7 @@ def _head(verdict: Mapping[str, Any]) -> Iterator[str]:
         f"- stated: epsilon {_number(verdict['epsilon'])} at delta {verdict['delta']!a}, target "
         f"{verdict['target_epsilon']!a}"
     )
+    yield from _total(verdict["population_total"])
     signature = verdict["signature"]
     signed = _SIGNATURES.get(
         signature["status"],
@@ -54,6 +58,16 @@ def _head(verdict: Mapping[str, Any]) -> Iterator[str]:
     )
     yield f"- signature: {signed}"
     yield f"- weights: {verdict['weights']}"
+
+
+def _total(total: Any) -> Iterator[str]:
+    """Yield what the statement says of the population, whatever passes its releases are of."""
+    if isinstance(total, dict):
+        limit = total.get("limit_epsilon")
+        yield (
+            f"- stated for all {total.get('releases')!a} releases in the ledger: epsilon "
+            f"{_number(total.get('epsilon'))}" + ("" if limit is None else f" of {_number(limit)}")
+        )
 
 
 def _table(title: str, prices: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -99,18 +113,17 @@ def _all_revisions(found: Mapping[str, Any] | None) -> Iterator[str]:
 
 
 def _event(event: Any) -> str:
-    """Return an event in a few words: what it holds, in the order of its form."""
-    if not isinstance(event, dict):
-        return "not told"
-    inner = [_event(part) for part in event.get("events", [event["event"]] if "event" in event else [])]
-    words = [str(event.get("class")).removesuffix("DpEvent")]
-    words += [f"{event[key]:g}" for key in _NUMBERS if isinstance(event.get(key), int | float)]
-    return " ".join(words) + (f"({', '.join(inner)})" if inner else "")
+    try:
+        return event_in_words(event)
+    except (ValueError, KeyError, TypeError):
+        return f"not told: {shown(event)}"
 
 
 def _checked(verdict: Mapping[str, Any]) -> Iterator[str]:
     yield "\n## Checked\n"
     yield from (f"- {check}" for check in CHECKED)
+    if LEDGER in verdict["evidence"]:
+        yield f"- {OF_A_LEDGER}"
 
 
 def _findings(verdict: Mapping[str, Any]) -> Iterator[str]:

@@ -2,41 +2,34 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from checkout import run
+from commands import Command, commands
 from stored_evidence import edited, stored, written
 
 from pipeline.audit import audit
 from stages.privacy.evidence import FILES, LEDGER, LOCK, PLAN, TRACE
-from tests.pipeline.conftest import REPOSITORY
-
-COMMAND = [sys.executable, "-c", "from pipeline.cli import main; main()", "audit"]
-
-
-def dualpriv_audit(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=folder,
-        env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-    )
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Path:
-    """Return a folder with evidence and nothing else: no data, model, code or Git."""
-    return written(tmp_path / "kept", stored("1.2"))
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    return commands(capsys, monkeypatch)
 
 
-def test_evidence_alone_passes_and_says_what_was_recomputed(kept: Path) -> None:
-    done = dualpriv_audit(kept, "--json")
-    verdict = json.loads(done.stdout)
-    assert (done.returncode, done.stderr, verdict["verdict"]) == (0, "", "pass")
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder, where commands run, with evidence and nothing else: no data, model, code or Git."""
+    monkeypatch.chdir(written(tmp_path / "kept", stored("1.2")))
+    return tmp_path / "kept"
+
+
+def test_evidence_alone_passes_and_says_what_was_recomputed(kept: Path, command: Command) -> None:
+    code, said, error = command("audit", "--json")
+    verdict = json.loads(said)
+    assert (code, error, verdict["verdict"]) == (0, "", "pass")
     assert {"epsilon", "delta", "population", "unit", "relation", "accountant", "releases"} <= set(verdict)
     (release,) = verdict["recomputed"]
     assert (
@@ -46,39 +39,36 @@ def test_evidence_alone_passes_and_says_what_was_recomputed(kept: Path) -> None:
     assert verdict["evidence"].keys() == {*FILES, LOCK} - {LEDGER}
 
 
-def test_a_contradiction_fails_and_is_on_the_page(kept: Path) -> None:
+def test_a_contradiction_fails_and_is_on_the_page(kept: Path, command: Command) -> None:
     def fewer(trace):
         trace["steps"] = trace["steps"][:-1]
 
     written(kept, edited(stored("1.2"), TRACE, fewer))
-    done = dualpriv_audit(kept)
-    assert done.returncode == 1
-    assert f"- ERROR   {TRACE}: holds 39 steps, not the 40 planned ones" in done.stdout
-    assert done.stdout.endswith("\nverdict: fail\n")
+    code, said, error = command("audit")
+    assert (code, error) == (1, "")
+    assert f"- ERROR   {TRACE}: holds 39 steps, not the 40 planned ones" in said
+    assert said.endswith("\nverdict: fail\n")
 
 
-def test_the_page_shows_nothing_but_printable_ascii(kept: Path) -> None:
+def test_the_page_shows_nothing_but_printable_ascii(kept: Path, command: Command) -> None:
     def mislead(plan):
         plan["population"]["name"] = "p\u0430tients\x1b[2K\r\u202e"
 
     written(kept, edited(stored("1.2"), PLAN, mislead))
-    page = dualpriv_audit(kept).stdout
+    page = command("audit")[1]
     assert "p\\u0430tients\\x1b[2K\\r\\u202e" in page
     assert all(char == "\n" or " " <= char <= "~" for char in page)
 
 
 @pytest.mark.parametrize("missing", [PLAN, TRACE, LOCK])
-def test_missing_evidence_is_one_sentence_and_exit_2(missing: str, kept: Path) -> None:
+def test_missing_evidence_is_one_sentence_and_exit_2(missing: str, kept: Path, command: Command) -> None:
     (kept / missing).unlink()
-    done = dualpriv_audit(kept)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert (
-        done.stderr.startswith(f"dualpriv: {missing} missing from this checkout")
-        and done.stderr.count("\n") == 1
-    )
+    code, said, error = command("audit")
+    assert (code, said) == (2, "")
+    assert error.startswith(f"dualpriv: {missing} missing from this checkout") and error.count("\n") == 1
 
 
-def test_evidence_of_another_version_is_a_finding(kept: Path) -> None:
+def test_evidence_of_another_version_is_a_finding(kept: Path, command: Command) -> None:
     written(kept, edited(stored("1.2"), PLAN, lambda plan: plan.update(version=99)))
     found = audit(kept)["findings"]
     assert (PLAN, "has version 99; this dualpriv reads [1, 2]") in {
@@ -86,7 +76,7 @@ def test_evidence_of_another_version_is_a_finding(kept: Path) -> None:
     }
 
 
-def test_a_symbolic_link_in_the_place_of_evidence_is_a_finding(kept: Path) -> None:
+def test_a_symbolic_link_in_the_place_of_evidence_is_a_finding(kept: Path, command: Command) -> None:
     (kept / PLAN).rename(kept / "plan.json")
     (kept / PLAN).symlink_to("../plan.json")
     found = audit(kept)["findings"]
@@ -95,19 +85,19 @@ def test_a_symbolic_link_in_the_place_of_evidence_is_a_finding(kept: Path) -> No
     ]
 
 
-def test_rev_and_all_revs_exclude_each_other(kept: Path) -> None:
-    done = dualpriv_audit(kept, "--rev", "HEAD", "--all-revs")
-    assert done.returncode == 2 and "give one of the two" in done.stderr
+def test_rev_and_all_revs_exclude_each_other(kept: Path, command: Command) -> None:
+    code, said, error = command("audit", "--rev", "HEAD", "--all-revs")
+    assert code == 2 and "give one of the two" in error
 
 
-def test_a_key_that_is_none_is_one_sentence(kept: Path) -> None:
+def test_a_key_that_is_none_is_one_sentence(kept: Path, command: Command) -> None:
     (kept / "key.pem").write_text("words")
     for name, words in (("none.pem", "cannot be read"), ("key.pem", "is not the PEM file of an Ed25519")):
-        done = dualpriv_audit(kept, "--public-key", name)
-        assert (done.returncode, done.stdout) == (2, "") and words in done.stderr
+        code, said, error = command("audit", "--public-key", name)
+        assert (code, said) == (2, "") and words in error
 
 
-def test_with_a_key_unsigned_evidence_fails(kept: Path) -> None:
+def test_with_a_key_unsigned_evidence_fails(kept: Path, command: Command) -> None:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     verdict = audit(kept, public=Ed25519PrivateKey.generate().public_key())
