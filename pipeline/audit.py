@@ -1,80 +1,156 @@
 """The command ``dualpriv audit``: recompute the privacy spent from stored evidence alone."""
 
-import hashlib
 import json
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from pipeline.all_revisions import all_revisions
+from pipeline.evidence_files import evidence_at
+from pipeline.evidence_source import Checkout, EvidenceSource, Repository, Revision
+from pipeline.key_files import read_key_file
+from pipeline.verdict import verdict_text
 from stages.core.entry import quiet_accountants
-from stages.core.files import read_json, sha256
-from stages.privacy.audit import EVIDENCE, PLAN, STATEMENT, TRACE, Finding, findings, weight_findings
+from stages.core.files import sha256
+from stages.privacy.audit import audit_of, weight_findings
+from stages.privacy.evidence import PLAN, STATEMENT, TRACE, Evidence
+from stages.privacy.findings import Finding, is_sound
+from stages.privacy.signature import public_key
+from stages.privacy.signature_findings import ADAPTER, signature_verdict
 
-ADAPTER = Path("models/adapter")
 
+def audit_command(
+    *,
+    revision: str | None,
+    history: bool,
+    require_weights: bool,
+    public: Path | None,
+    latest: Path | None,
+    as_json: bool,
+) -> int:
+    """Audit the checkout in the current directory, or a revision of it.
 
-def audit_command(*, require_weights: bool, as_json: bool) -> int:
-    """Audit the checkout in the current directory; returns 0 when the evidence holds, else 1."""
+    Returns 0 when nothing contradicts the evidence and 1 when something does. Evidence that cannot be audited
+    (a file is missing, the revision is unknown) is a ValueError, for which the command line exits 2.
+    """
     quiet_accountants()
-    verdict = audit(Path.cwd(), require_weights=require_weights)
-    if as_json:
-        print(json.dumps(verdict, indent=2, sort_keys=True))
-    else:
-        _print(verdict)
+    if revision is not None and history:
+        raise ValueError(
+            "--rev audits one revision and --all-revs counts in all of them: give one of the two"
+        )
+    verdict = audit(
+        Path.cwd(),
+        revision=revision,
+        require_weights=require_weights,
+        public=None if public is None else public_key(read_key_file(public), str(public)),
+        latest=None if latest is None else read_key_file(latest),
+        history=history,
+    )
+    print(json.dumps(verdict, indent=2, sort_keys=True) if as_json else verdict_text(verdict))
     return 0 if verdict["verdict"] == "pass" else 1
 
 
-def audit(root: Path, *, require_weights: bool = False) -> dict[str, Any]:
-    """Return the verdict on the evidence in ``root``, or a ValueError that names what is missing of it."""
-    contents = {file: read_json(root / file) for file in EVIDENCE}
-    digests = {file: _digests(root / file) for file in EVIDENCE}
-    lock_file = root / "dvc.lock"
-    if not lock_file.exists():
-        raise ValueError(f"{lock_file} is missing: audit a checkout whose pipeline has run")
-    found = findings(contents, digests, YAML(typ="safe", pure=True).load(lock_file))
-    weights, weights_found = _weights(root / ADAPTER, contents[TRACE], require_weights)
-    found += weights_found
-    statement = contents[STATEMENT] if isinstance(contents[STATEMENT], dict) else {}
-    plan = contents[PLAN] if isinstance(contents[PLAN], dict) else {}
+def audit(
+    root: Path,
+    *,
+    revision: str | None = None,
+    require_weights: bool = False,
+    public: Ed25519PublicKey | None = None,
+    latest: bytes | None = None,
+    history: bool = False,
+) -> dict[str, Any]:
+    """Return the verdict on the evidence in ``root``, or in a revision of it, as JSON.
+
+    ``public`` is the key of whoever must have signed it, ``latest`` a signed statement that it has to extend;
+    ``history`` adds up what all revisions show.
+    """
+    source = _source(root, revision)
+    evidence = evidence_at(source)
+    _require_whole(evidence, source)
+    audited = audit_of(evidence)
+    signature = signature_verdict(evidence, public, latest)
+    weights, weights_found = "not checked", list[Finding]()
+    if source.revision is None or require_weights:
+        weights, weights_found = _weights(root / ADAPTER, evidence, require_weights)
+    everything, in_history = all_revisions(root, evidence) if history else (None, [])
+    found = [*audited.findings, *signature.findings, *weights_found, *in_history]
+    statement, plan = (evidence.values.get(file, {}) for file in (STATEMENT, PLAN))
+    signed = signature.signed
     return {
-        "verdict": "fail" if found else "pass",
-        "findings": [{"file": finding.file, "problem": finding.problem} for finding in found],
-        "epsilon": statement.get("epsilon"),
-        "delta": statement.get("delta"),
-        "population": statement.get("population"),
-        "unit": statement.get("unit"),
-        "relation": statement.get("relation"),
-        "accountant": statement.get("accountant"),
-        "within_target": statement.get("within_target"),
-        "target_epsilon": plan.get("target_epsilon"),
+        "verdict": "pass" if is_sound(found) else "fail",
+        "revision": source.revision,
+        "source": source.described(),
+        "evidence": {file: evidence.sha256(file) for file in sorted(evidence.contents)},
+        "findings": [
+            {
+                "file": finding.file,
+                "problem": finding.problem,
+                "severity": finding.severity,
+                "revision": finding.revision,
+            }
+            for finding in found
+        ],
+        "recomputed": [price.to_json() for price in audited.priced],
+        "all_revisions": everything,
+        "signature": {
+            "status": signature.status,
+            "key": signed.key if signed else None,
+            "number": signed.commitment.number if signed else None,
+            "day": signed.commitment.day if signed else None,
+        },
         "weights": weights,
-        "charges": statement.get("charges", []),
-        "population_total": statement.get("population_total"),
-        "sentence": statement.get("sentence"),
+        "target_epsilon": plan.get("target_epsilon"),
+        "releases": _releases(statement),
+        **{key: statement.get(key) for key in _STATED},
     }
 
 
-def _weights(adapter: Path, trace: Any, required: bool) -> tuple[str, list[Finding]]:
+_STATED = (
+    "epsilon",
+    "delta",
+    "population",
+    "population_is_public",
+    "max_units",
+    "unit",
+    "relation",
+    "accountant",
+    "within_target",
+    "composition",
+    "population_total",
+    "sentence",
+)
+
+
+def _releases(statement: Mapping[str, Any]) -> list[Any]:
+    """Return the releases that a statement of any version lists."""
+    listed = statement.get("charges", statement.get("releases"))
+    charges = listed if isinstance(listed, list) else []
+    return [charge for charge in charges if isinstance(charge, dict) and charge.get("release") is not None]
+
+
+def _source(root: Path, revision: str | None) -> EvidenceSource:
+    if revision is None:
+        return Checkout(root)
+    repository = Repository(root)
+    return Revision(repository, repository.commit(revision))
+
+
+def _require_whole(evidence: Evidence, source: EvidenceSource) -> None:
+    missing = evidence.missing()
+    if missing:
+        where = "this checkout" if source.revision is None else f"commit {source.revision[:12]}"
+        raise ValueError(
+            f"{', '.join(missing)} missing from {where}: it cannot be audited before `dvc repro` has run "
+            "through and its evidence is committed"
+        )
+
+
+def _weights(adapter: Path, evidence: Evidence, required: bool) -> tuple[str, list[Finding]]:
     present = {file.name: sha256(file) for file in sorted(adapter.iterdir())} if adapter.is_dir() else {}
     if not present:
-        missing = Finding(ADAPTER.as_posix(), "is not here to be checked: fetch it with `dvc pull finetune`")
+        missing = Finding(ADAPTER, "is not here to be checked: fetch it with `dvc pull finetune`")
         return "not checked", [missing] if required else []
-    if not isinstance(trace, dict) or not isinstance(trace.get("adapter"), dict):
-        return "not checked", [Finding(TRACE, "names no adapter files")]
-    found = weight_findings(trace, present)
+    found = [*weight_findings(evidence.values.get(TRACE, {}), present)]
     return "differ" if found else "checked", found
-
-
-def _digests(path: Path) -> dict[str, str]:
-    return {"sha256": sha256(path), "md5": hashlib.md5(path.read_bytes()).hexdigest()}
-
-
-def _print(verdict: dict[str, Any]) -> None:
-    for finding in verdict["findings"]:
-        print(f"FAIL  {finding['file']}: {finding['problem']}", file=sys.stderr)
-    if verdict["verdict"] == "pass":
-        print(verdict["sentence"])
-    print(f"weights: {verdict['weights']}")
-    print(f"verdict: {verdict['verdict']}")

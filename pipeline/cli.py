@@ -55,12 +55,38 @@ def audit(
             "--require-weights", help="Fail when the weights of the release are not here to be checked."
         ),
     ] = False,
+    revision: Annotated[
+        str | None, typer.Option("--rev", help="A commit, branch or tag to audit instead of the checkout.")
+    ] = None,
+    all_revisions: Annotated[
+        bool,
+        typer.Option("--all-revs", help="Add up every release that any commit or DVC experiment shows."),
+    ] = False,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--public-key", envvar="DUALPRIV_PUBLIC_KEY", help="The key that must have signed the statement."
+        ),
+    ] = None,
+    latest: Annotated[
+        Path | None,
+        typer.Option("--latest", help="A signed statement that you hold, which this one has to extend."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Recompute the privacy spent from the stored evidence; exit 0 only when it holds."""
+    """Recompute the privacy spent from stored evidence; exit 0 if it holds, 1 if not, 2 if it is missing."""
     from pipeline.audit import audit_command
 
-    raise typer.Exit(audit_command(require_weights=require_weights, as_json=as_json))
+    raise typer.Exit(
+        audit_command(
+            revision=revision,
+            history=all_revisions,
+            require_weights=require_weights,
+            public=public_key,
+            latest=latest,
+            as_json=as_json,
+        )
+    )
 
 
 @app.command()
@@ -145,6 +171,41 @@ def unseal_key(
     from pipeline.unseal import unseal_command
 
     unseal_command(release, private_key, to)
+
+
+keys = typer.Typer(help="Sign privacy statements and verify signed ones.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+
+
+@keys.command("new")
+def keys_new(
+    private: Annotated[Path, typer.Option("--private", help="A new file, outside Git, for the private key.")],
+    public: Annotated[Path, typer.Option("--public", help="A new file, for the public key.")],
+) -> None:
+    """Make an Ed25519 key pair that signs privacy statements."""
+    from pipeline.keys import new_command
+
+    new_command(private, public)
+
+
+@keys.command("sign")
+def keys_sign(
+    private: Annotated[Path, typer.Option("--private", help="The PEM file of your private key.")],
+) -> None:
+    """Sign the statement, the ledger's head and the digest of every artifact, once the audit passes."""
+    from pipeline.keys import sign_command
+
+    sign_command(private)
+
+
+@keys.command("verify")
+def keys_verify(
+    public: Annotated[Path, typer.Option("--public", help="The PEM file of the signer's public key.")],
+) -> None:
+    """Verify the signed statement; exit 0 only when the key signed exactly what is here."""
+    from pipeline.keys import verify_command
+
+    raise typer.Exit(verify_command(public))
 
 
 def main() -> None:

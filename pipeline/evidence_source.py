@@ -1,0 +1,158 @@
+"""Where evidence is read from: the files of a checkout, or a Git revision without checking it out."""
+
+import os
+import stat
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from stages.privacy.artifact_names import is_plain
+from stages.privacy.strict_json import LARGEST
+
+_UNTRUSTED = {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": os.devnull, "GIT_NO_LAZY_FETCH": "1"}
+"""Replacements and grafts would show another history than the one that has been cloned."""
+
+
+class EvidenceSource(Protocol):
+    """Files by name, at one moment."""
+
+    @property
+    def revision(self) -> str | None:
+        """The commit, or None for the files of a checkout."""
+
+    def described(self) -> str:
+        """Return in words where this is."""
+
+    def read(self, path: str) -> bytes | None:
+        """Return a file's bytes; None where there is none; ValueError where it is no plain file."""
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """The files below a directory."""
+
+    root: Path
+    revision: None = None
+
+    def described(self) -> str:
+        """Return in words where this is."""
+        return "the files of this checkout"
+
+    def read(self, path: str) -> bytes | None:
+        """Return a file's bytes; a symbolic link anywhere on its way may lead elsewhere: refused."""
+        if not is_plain(path):
+            raise ValueError(f"{path!a} is no plain path")
+        place = self.root
+        for part in path.split("/"):
+            place = place / part
+            if place.is_symlink():
+                raise ValueError(f"{path} is or lies behind a symbolic link")
+        try:
+            found = place.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError(f"{path} is not a file")
+        if found.st_size > LARGEST:
+            raise ValueError(f"{path} is larger than {LARGEST} bytes")
+        return place.read_bytes()
+
+
+@dataclass(frozen=True)
+class Revision:
+    """The files of one commit."""
+
+    repository: "Repository"
+    revision: str
+
+    def described(self) -> str:
+        """Return the commit, its day and the first line of its message."""
+        return f"commit {self.revision}, {self.repository.subject(self.revision)}"
+
+    def read(self, path: str) -> bytes | None:
+        """Return a file's bytes as the commit holds them."""
+        if not is_plain(path):
+            raise ValueError(f"{path!a} is no plain path")
+        blob = self.repository.blobs([self.revision], [path])[self.revision].get(path)
+        return None if blob is None else self.repository.content(blob)
+
+
+@dataclass(frozen=True)
+class Repository:
+    """The Git repository that a directory belongs to."""
+
+    root: Path
+
+    def commit(self, revision: str) -> str:
+        """Return the full name of the commit that ``revision`` means; unknown ones are a ValueError."""
+        if revision.startswith("-") or not revision.isprintable():
+            raise ValueError(f"{revision!a} is not a Git revision")
+        found = self._git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", check=False)
+        if found.returncode:
+            self.require()
+            raise ValueError(f"{revision!a} is not a Git revision of {self.root}: fetch it, or name another")
+        return found.stdout.decode().strip()
+
+    def require(self) -> None:
+        """Refuse a directory that is in no Git repository."""
+        self._git("rev-parse", "--git-dir")
+
+    def commits(self) -> list[str]:
+        """Return every commit that any ref reaches, the experiments of DVC included, newest first.
+
+        A shallow clone is refused: it cannot show what came before.
+        """
+        if self._git("rev-parse", "--is-shallow-repository").stdout.strip() != b"false":
+            raise ValueError(
+                f"{self.root} is a shallow clone, which lacks history: `git fetch --unshallow` brings it"
+            )
+        return self._git("rev-list", "--all", "--date-order").stdout.decode().split()
+
+    def ancestors(self) -> list[str]:
+        """Return the commits that the checkout builds on, its own included; none before the first commit."""
+        return self._git("rev-list", "HEAD", "--", check=False).stdout.decode().split()
+
+    def subject(self, commit: str) -> str:
+        """Return the day and the first line of a commit's message."""
+        shown = self._git("show", "--no-patch", "--format=%cs %s", commit).stdout
+        return shown.decode(errors="replace").strip()
+
+    def blobs(self, commits: Iterable[str], paths: Sequence[str]) -> dict[str, Mapping[str, str]]:
+        """Return, for each commit, the object names of those ``paths`` that are files in it."""
+        prefix = self._git("rev-parse", "--show-prefix").stdout.decode().rstrip("\n")
+        names = [(commit, path) for commit in commits for path in paths]
+        asked = "".join(f"{commit}:{prefix}{path}\n" for commit, path in names)
+        answers = self._git("cat-file", "--batch-check=%(objecttype) %(objectname)", given=asked.encode())
+        found: dict[str, dict[str, str]] = {commit: {} for commit, _ in names}
+        for (commit, path), line in zip(names, answers.stdout.decode().splitlines(), strict=True):
+            kind, _, name = line.partition(" ")
+            if kind == "blob":
+                found[commit][path] = name
+        return dict(found)
+
+    def content(self, blob: str) -> bytes:
+        """Return the bytes of an object; one that is huge or missing is a ValueError."""
+        size = int(self._git("cat-file", "-s", blob).stdout)
+        if size > LARGEST:
+            raise ValueError(f"object {blob} is larger than {LARGEST} bytes")
+        return self._git("cat-file", "blob", blob).stdout
+
+    def _git(
+        self, *arguments: str, given: bytes | None = None, check: bool = True
+    ) -> "subprocess.CompletedProcess[bytes]":
+        try:
+            done = subprocess.run(
+                ["git", *arguments],
+                cwd=self.root,
+                env={**os.environ, **_UNTRUSTED, "LC_ALL": "C"},
+                input=given,
+                capture_output=True,
+            )
+        except FileNotFoundError:
+            raise ValueError("git is not installed, and only git can read a revision") from None
+        if check and done.returncode:
+            said = done.stderr.decode(errors="replace").strip().splitlines()
+            raise ValueError(f"git cannot read {self.root}: {said[-1] if said else 'it said nothing'}")
+        return done

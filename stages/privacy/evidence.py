@@ -1,0 +1,137 @@
+"""The evidence of one pass through the pipeline: which files it is, and their values once they are read."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stages.privacy.findings import Finding, shown
+from stages.privacy.strict_json import strict_json
+
+PLAN = "data/plan.json"
+TRACE = "data/finetune/trace.json"
+CHARGES = "data/account/charges.json"
+STATEMENT = "data/account/statement.json"
+LEDGER = "data/account/ledger.json"
+METRICS = "data/evaluate/metrics.json"
+CHOICES = ("data/profile/profile.json", "data/calibrate/calibration.json")
+LOCK = "dvc.lock"
+SIGNATURE = "data/account/signature.json"
+"""Beside the evidence and no part of it: made by `dualpriv keys sign`, not by a stage."""
+STAGE_OF = {
+    CHOICES[0]: "profile",
+    CHOICES[1]: "calibrate",
+    PLAN: "plan",
+    TRACE: "finetune",
+    METRICS: "evaluate",
+    CHARGES: "account",
+    LEDGER: "account",
+    STATEMENT: "account",
+}
+"""Each file of the evidence, and the stage that writes it, in the order of the stages."""
+FILES = tuple(STAGE_OF)
+READ = (*FILES, LOCK, SIGNATURE)
+_VERSIONED = (PLAN, TRACE, CHARGES, STATEMENT)
+_SINCE = {LEDGER: 2, METRICS: 2}
+"""Files that an earlier version could do without."""
+VERSIONS = (1, 2)
+
+
+@dataclass(frozen=True)
+class Lock:
+    """What ``dvc.lock`` records; nothing is taken for granted of its form."""
+
+    value: Any
+
+    def stage(self, name: str) -> Mapping[str, Any]:
+        """Return the record of a stage, empty where there is none."""
+        return _mapping(_mapping(_mapping(self.value).get("stages")).get(name))
+
+    def stages(self) -> list[str]:
+        """Return the names of the stages."""
+        return [str(name) for name in _mapping(_mapping(self.value).get("stages"))]
+
+    def digests(self, stage: str, kind: str) -> dict[str, str]:
+        """Return the MD5 of each of a stage's ``deps`` or ``outs`` by path."""
+        listed = self.stage(stage).get(kind)
+        items = [_mapping(item) for item in (listed if isinstance(listed, list) else [])]
+        return {str(item.get("path")): str(item.get("md5")) for item in items if _is_named(item)}
+
+    def parameter(self, stage: str, section: str, key: str) -> Any:
+        """Return the value of a parameter that a stage ran with, None where it is not recorded."""
+        sections = _mapping(_mapping(self.stage(stage).get("params")).get("params.yaml"))
+        return _mapping(sections.get(section)).get(key)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Files by name, and the JSON values of those that could be read."""
+
+    contents: Mapping[str, bytes]
+    values: Mapping[str, Any]
+    lock: Lock
+    unreadable: tuple[Finding, ...]
+
+    @property
+    def version(self) -> int:
+        """Return the version of the plan, which all files share."""
+        return int(self.values[PLAN]["version"])
+
+    def missing(self) -> list[str]:
+        """Return the files that an audit of this evidence needs and that are not there at all."""
+        versions = [self.values[file].get("version") for file in _VERSIONED if file in self.values]
+        latest = max((version for version in VERSIONS if version in versions), default=VERSIONS[0])
+        needed = [file for file in (*FILES, LOCK) if _SINCE.get(file, 1) <= latest]
+        told = {finding.file for finding in self.unreadable}
+        return [file for file in needed if file not in self.contents and file not in told]
+
+    def sha256(self, file: str) -> str:
+        """Return the SHA-256 of a file."""
+        return hashlib.sha256(self.contents[file]).hexdigest()
+
+    def md5(self, file: str) -> str:
+        """Return the MD5 by which DVC records a file."""
+        return hashlib.md5(self.contents[file], usedforsecurity=False).hexdigest()
+
+
+def read_evidence(contents: Mapping[str, bytes], lock: Any, unread: Iterable[Finding] = ()) -> Evidence:
+    """Return the evidence in ``contents``; ``lock`` is the value of ``dvc.lock``.
+
+    What cannot be read has no value and is told by ``unreadable``, beside what the caller could not read.
+    """
+    values, unreadable = {}, [*unread]
+    for file in FILES:
+        if file not in contents:
+            continue
+        try:
+            value = strict_json(contents[file], file)
+        except ValueError as error:
+            unreadable.append(Finding(file, str(error).removeprefix(f"{file} ")))
+            continue
+        if isinstance(value, dict):
+            values[file] = value
+        else:
+            unreadable.append(Finding(file, f"is {shown(value)}, not a mapping"))
+    return Evidence(contents, values, Lock(lock), (*unreadable, *_versions(values)))
+
+
+def _versions(values: Mapping[str, Any]) -> Iterator[Finding]:
+    known = {shown(values[file].get("version")) for file in _VERSIONED if file in values}
+    for file in _VERSIONED:
+        if file not in values:
+            continue
+        version = values[file].get("version")
+        if type(version) is not int or version not in VERSIONS:
+            yield Finding(file, f"has version {shown(version)}; this dualpriv reads {list(VERSIONS)}")
+        elif len(known) > 1:
+            yield Finding(
+                file, f"has version {version} among evidence of versions {', '.join(sorted(known))}"
+            )
+
+
+def _is_named(item: Mapping[str, Any]) -> bool:
+    return all(isinstance(item.get(key), str) for key in ("path", "md5"))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

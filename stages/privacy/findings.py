@@ -1,0 +1,68 @@
+"""What an audit finds: one thing that does not hold, where, and how bad that is."""
+
+import reprlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Severity = Literal["error", "warning"]
+_SHORT = reprlib.Repr()
+_SHORT.maxdict = _SHORT.maxlist = 12
+_SHORT.maxstring = _SHORT.maxother = 200
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that does not hold, and the file it was found in.
+
+    An error contradicts the evidence; a warning is what a reader has to know and no contradiction.
+    """
+
+    file: str
+    problem: str
+    severity: Severity = "error"
+    revision: str | None = None
+    """The commit that holds the file; None for the evidence that was asked about."""
+
+
+def is_sound(findings: list[Finding]) -> bool:
+    """Tell whether nothing contradicts the evidence."""
+    return not any(finding.severity == "error" for finding in findings)
+
+
+def shown(value: Any) -> str:
+    r"""Return a value from a file of an unknown author, quoted so that nothing in it hides or looks alike.
+
+    >>> print(shown("p\u0430tients\x1b[2K"))
+    'p\u0430tients\x1b[2K'
+    """
+    return _SHORT.repr(value).encode("ascii", "backslashreplace").decode()
+
+
+def differences(file: str, expected: Any, found: Any, where: str = "") -> Iterator[Finding]:
+    """Compare a rebuilt document with the stored one, value by value; each difference is an error.
+
+    Numbers of floating point are equal within 1e-9 of their size: another machine rounds differently.
+    """
+    if isinstance(expected, dict) and isinstance(found, dict):
+        for key in sorted(set(expected) | set(found)):
+            inner = f"{where}.{key}" if where else str(key)
+            if key not in found:
+                yield Finding(file, f"lacks {shown(inner)}; the evidence gives {shown(expected[key])}")
+            elif key not in expected:
+                yield Finding(file, f"holds {shown(inner)}, which the evidence does not give")
+            else:
+                yield from differences(file, expected[key], found[key], inner)
+    elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
+        for index, pair in enumerate(zip(expected, found, strict=True)):
+            yield from differences(file, *pair, f"{where}[{index}]")
+    elif not _equal(expected, found):
+        yield Finding(file, f"{where} is {shown(found)}; the evidence gives {shown(expected)}")
+
+
+def _equal(expected: Any, found: Any) -> bool:
+    if isinstance(expected, bool) or isinstance(found, bool):
+        return expected is found
+    if isinstance(expected, float) and isinstance(found, int | float):
+        return abs(expected - found) <= 1e-9 * abs(expected)
+    return bool(type(expected) is type(found) and expected == found)

@@ -1,0 +1,115 @@
+"""``--all-revs`` finds every distinct release on every ref, counts it once, and composes them."""
+
+from pathlib import Path
+
+import dp_accounting
+import pytest
+from stored_evidence import edited, stored, written
+
+from pipeline.audit import audit
+from stages.core.entry import quiet_accountants
+from stages.privacy.accounting import epsilon_of, step_event
+from stages.privacy.evidence import CHARGES, LOCK, PLAN, TRACE
+from tests.pipeline.test_evidence_source import git
+
+RELEASES = {
+    "1.0": "9608d257b7434d6cc672b603300d0354",
+    "1.1": "9f3a73bb93376e9c91a41bd63da11711",
+    "1.2": "fe2ad8f904f1f34a795609d8915d08ae",
+}
+quiet_accountants()
+
+
+def keep(root: Path, version: str, **more: bytes) -> str:
+    """Commit the evidence of a version."""
+    written(root, {**stored(version), **more})
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--allow-empty", "--message", version)
+    return git(root, "rev-parse", "HEAD")
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Path:
+    """Return a repository with one release in the past, one in a DVC experiment and one in the checkout."""
+    git(tmp_path, "init", "--quiet", "--initial-branch=main", ".")
+    (tmp_path / "README.md").write_text("nothing yet")
+    git(tmp_path, "add", "--all"), git(tmp_path, "commit", "--quiet", "--message", "start")
+    first = keep(tmp_path, "1.0")
+    keep(tmp_path, "1.0")  # another commit of the same evidence
+    git(tmp_path, "checkout", "--quiet", "--detach")
+    git(tmp_path, "update-ref", f"refs/exps/aa/{first}/tidy-newt", keep(tmp_path, "1.1"))
+    git(tmp_path, "checkout", "--quiet", "main")
+    keep(tmp_path, "1.2")
+    return tmp_path
+
+
+def counted(verdict):
+    (population,) = verdict["all_revisions"]["populations"]
+    return population
+
+
+def test_every_release_of_every_ref_is_counted_once(history: Path) -> None:
+    verdict = audit(history, history=True)
+    found = counted(verdict)
+    assert {release["release"] for release in found["releases"]} == set(RELEASES.values())
+    assert len(found["releases"]) == 3
+    assert (verdict["all_revisions"]["commits"], verdict["all_revisions"]["states"]) == (5, 3)
+    assert verdict["verdict"] == "pass", "a public population: what the ledger does not hold is a warning"
+
+
+def test_the_total_is_that_of_all_steps_together(history: Path) -> None:
+    (total,) = counted(audit(history, history=True))["recomputed"]
+    together = step_event(0.125, 0.846, 120)
+    assert abs(total["epsilon"] - epsilon_of([together], 1e-5, "add_or_remove_one")) < 1e-3
+    assert total["epsilon"] > audit(history)["epsilon"] + 4, "negative control: more than one release spends"
+    assert isinstance(together, dp_accounting.SelfComposedDpEvent)
+
+
+def test_a_release_that_another_commit_charges_otherwise_is_an_error(history: Path) -> None:
+    def cheaper(charges):
+        charges["charges"][2]["event"]["event"]["event"]["noise_multiplier"] = 8.46
+
+    written(history, edited(stored("1.2"), CHARGES, cheaper))
+    git(history, "commit", "--quiet", "--all", "--message", "cheaper")
+    written(history, stored("1.2"))
+    found = [
+        finding for finding in audit(history, history=True)["findings"] if finding["severity"] == "error"
+    ]
+    assert len(found) == 1 and found[0]["revision"] == git(history, "rev-parse", "HEAD")
+    assert (
+        f"charges release '{RELEASES['1.2']}' otherwise than the evidence asked about" in found[0]["problem"]
+    )
+
+
+def test_a_trace_whose_release_no_charge_covers_is_named(history: Path) -> None:
+    files = edited(stored("1.2"), TRACE, lambda trace: trace.update(release="ab" * 16))
+    written(history, files)
+    git(history, "commit", "--quiet", "--all", "--message", "not accounted")
+    written(history, stored("1.2"))
+    problems = [finding["problem"] for finding in audit(history, history=True)["findings"]]
+    assert f"shows release '{'ab' * 16}', which no charge covers" in problems
+
+
+@pytest.mark.parametrize("public", [True, False])
+def test_old_evidence_that_cannot_be_read_is_as_bad_as_its_population_is_private(
+    public: bool, history: Path
+) -> None:
+    def declare(plan):
+        plan["population"].update(public=public, name="others")
+
+    broken = {**edited(stored("1.2"), PLAN, declare), CHARGES: b"{"}
+    written(history, broken)
+    git(history, "commit", "--quiet", "--all", "--message", "broken")
+    written(history, stored("1.2"))
+    verdict = audit(history, history=True)
+    (found,) = [finding for finding in verdict["findings"] if "is not valid JSON" in finding["problem"]]
+    assert found["file"] == CHARGES and found["revision"] == git(history, "rev-parse", "HEAD")
+    assert found["severity"] == ("warning" if public else "error")
+
+
+def test_incomplete_evidence_of_the_past_still_shows_its_releases(history: Path) -> None:
+    for name in (PLAN, LOCK):
+        (history / name).unlink()
+    git(history, "commit", "--quiet", "--all", "--message", "half")
+    written(history, stored("1.2"))
+    assert len(counted(audit(history, history=True))["releases"]) == 3

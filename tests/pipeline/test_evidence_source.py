@@ -1,0 +1,112 @@
+"""Evidence is read as it is written, from a folder or from any commit, and from nowhere else."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipeline.evidence_source import Checkout, Repository, Revision
+
+PLAN = "data/plan.json"
+
+
+def git(root: Path, *arguments: str) -> str:
+    person = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    done = subprocess.run(
+        ["git", *arguments], cwd=root, env={**os.environ, **person}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def commit(root: Path, text: str) -> str:
+    (root / "data").mkdir(exist_ok=True)
+    (root / PLAN).write_text(text)
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", text)
+    return git(root, "rev-parse", "HEAD")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    git(tmp_path, "init", "--quiet", "--initial-branch=main", ".")
+    return tmp_path
+
+
+def test_every_commit_is_read_as_it_was_without_touching_the_checkout(repository: Path) -> None:
+    first, second = commit(repository, "one"), commit(repository, "two")
+    git_repository = Repository(repository)
+    assert Revision(git_repository, first).read(PLAN) == b"one"
+    assert Revision(git_repository, git_repository.commit("main")).read(PLAN) == b"two"
+    assert Revision(git_repository, second).read("data/none.json") is None
+    assert Checkout(repository).read(PLAN) == b"two"
+    assert Checkout(repository).read("data/plan.json/x") is None
+
+
+def test_commits_of_branches_and_of_experiments_are_found(repository: Path) -> None:
+    kept = [commit(repository, "one")]
+    git(repository, "checkout", "--quiet", "--detach")
+    experiment = commit(repository, "experiment")
+    git(repository, "update-ref", f"refs/exps/ab/{kept[0]}/tidy-newt", experiment)
+    git(repository, "checkout", "--quiet", "main")
+    lost = commit(repository, "amended away")
+    git(repository, "reset", "--quiet", "--hard", kept[0])
+    found = Repository(repository).commits()
+    assert {*kept, experiment} == set(found)
+    assert lost not in found, "what no ref reaches is out of reach; the documentation says so"
+
+
+def test_a_replaced_commit_is_seen_as_it_was_cloned(repository: Path) -> None:
+    honest = commit(repository, "honest")
+    forged = commit(repository, "forged")
+    git(repository, "replace", honest, forged)
+    assert git(repository, "show", f"{honest}:{PLAN}") == "forged", "negative control: plain git is fooled"
+    assert Revision(Repository(repository), honest).read(PLAN) == b"honest"
+
+
+def test_a_shallow_clone_is_refused_with_the_way_out(repository: Path, tmp_path: Path) -> None:
+    commit(repository, "one"), commit(repository, "two")
+    git(repository, "clone", "--quiet", "--depth=1", f"file://{repository}", "shallow")
+    with pytest.raises(ValueError, match="is a shallow clone.*--unshallow"):
+        Repository(repository / "shallow").commits()
+
+
+@pytest.mark.parametrize("name", ["../plan.json", "/etc/hostname", "data/../plan.json", "HEAD:x", "a\nb", ""])
+def test_a_path_that_leads_elsewhere_is_refused(name: str, repository: Path) -> None:
+    head = commit(repository, "one")
+    for source in (Checkout(repository), Revision(Repository(repository), head)):
+        with pytest.raises(ValueError, match="is no plain path"):
+            source.read(name)
+
+
+def test_a_symbolic_link_is_refused_in_a_checkout(repository: Path) -> None:
+    commit(repository, "one")
+    (repository / "other.json").write_text("{}")
+    (repository / "data/trace.json").symlink_to("../other.json")
+    (repository / "linked").symlink_to("data")
+    for name in ("data/trace.json", "linked/plan.json"):
+        with pytest.raises(ValueError, match="symbolic link"):
+            Checkout(repository).read(name)
+    with pytest.raises(ValueError, match="data is not a file"):
+        Checkout(repository).read("data")
+
+
+@pytest.mark.parametrize("revision", ["--all", "no-such-branch", "HEAD:data/plan.json", "a\nb", ""])
+def test_an_unknown_revision_is_one_sentence(revision: str, repository: Path) -> None:
+    commit(repository, "one")
+    with pytest.raises(ValueError, match="is not a Git revision"):
+        Repository(repository).commit(revision)
+
+
+def test_a_folder_outside_git_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="^git cannot read .*not a git repository"):
+        Repository(tmp_path).commit("HEAD")
+
+
+def test_a_checkout_below_the_top_of_its_repository_is_read_by_its_own_paths(repository: Path) -> None:
+    below = repository / "below"
+    below.mkdir()
+    head = commit(below, "inner")
+    assert Revision(Repository(below), head).read(PLAN) == b"inner"
+    assert Revision(Repository(repository), head).read(PLAN) is None
