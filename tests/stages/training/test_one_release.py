@@ -19,7 +19,7 @@ def release(folder: Path) -> OneRelease:
 
 
 def test_a_release_gives_one_noised_sum_whatever_it_is_asked_for_later(tmp_path) -> None:
-    """Two with the same noise show their difference as it is: the control, in another folder, is such a one."""
+    """Two with the same noise show their difference as it is: the control is such a one."""
     nobody, somebody = torch.zeros(0, 2), torch.tensor([[0.3, 0.4]])
     alone = release(tmp_path).noised(nobody).sum_P
     again = release(tmp_path).noised(somebody).sum_P
