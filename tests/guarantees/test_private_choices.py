@@ -3,106 +3,42 @@
 They run as processes, without DVC where DVC adds nothing, in a small checkout of 24 units.
 """
 
-import json
 import shutil
-import signal
-import sys
-from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import pytest
 from checkout import LEDGER, dvc, edit_params
-from runs import give_key, injected, run_folder, stage, the_folder
+from private_choices import (
+    OUTPUT,
+    PLOT,
+    SPLIT,
+    chosen_privately,
+    clear,
+    entries,
+    finished,
+    kinds,
+    output,
+    put_away,
+    ready_for,
+)
+from runs import give_key, stage, the_folder
 
 from stages.core.params import read_params, read_section
-from stages.ledger.ledger import Ledger
-from stages.privacy.chain import Entry
-from stages.privacy.events import event_from_json
-from stages.privacy.population import Population
 from stages.privacy.stream import RunKey, Streams
 from stages.profile import ProfileSettings
 from stages.records.row import rows_by_unit
 from stages.records.store import read_rows
-from stages.training.abandoned import abandon_others
-from stages.training.intents import read_begun
 from stages.vlm.encoder import Rule
 from stages.vlm.family import load
 from stages.vlm.fidelity import Sample
 from tests.guarantees.test_run_key import found_in, spellings
 
-OUTPUT = {
-    "profile": "data/profile/profile.json",
-    "calibrate": "data/calibrate/calibration.json",
-    "evaluate": "data/evaluate/metrics.json",
-}
-PLOT = {"profile": "data/profile/importance.csv", "calibrate": "data/calibrate/fidelity.csv"}
-SPLIT = {"profile": "train", "calibrate": "train", "evaluate": "heldout"}
-ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the injector asks /proc for paths")
-
 
 @pytest.fixture
 def checkout(encoded_checkout: Path) -> Path:
     """Return a checkout in which everything is chosen and measured on private units."""
-    edit_params(
-        encoded_checkout,
-        {
-            r"on: public ": "on: train ",
-            r"release: public ": "release: private ",
-            r"kinds: \[\]": "kinds: [digit, parity]",
-            r"expected_units: \S+": "expected_units: 20.0",
-            r"noise_multiplier: \S+": "noise_multiplier: 4.0",
-        },
-    )
-    return encoded_checkout
-
-
-def ready_for(name: str, checkout: Path) -> Path:
-    """Run what a stage needs."""
-    if name == "evaluate":
-        finished(checkout, "finetune")
-    return checkout
-
-
-def finished(checkout: Path, name: str, **more: str) -> None:
-    done = stage(checkout, name, **more)
-    assert done.returncode == 0, done.stderr
-
-
-def output(checkout: Path, name: str) -> dict[str, Any]:
-    return dict(json.loads((checkout / OUTPUT[name]).read_text()))
-
-
-def clear(checkout: Path, name: str) -> None:
-    """Remove what a stage writes, as DVC does before it runs one."""
-    for path in (OUTPUT[name], PLOT.get(name)):
-        if path is not None:
-            (checkout / path).unlink(missing_ok=True)
-
-
-def ledger_of(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
-    monkeypatch.setenv("DUALPRIV_LEDGER", str(checkout / LEDGER))
-    with chdir(checkout):
-        return Ledger.load()
-
-
-def entries(checkout: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> list[Entry]:
-    """Return the entries about releases of a stage, in order."""
-    found = ledger_of(checkout, monkeypatch).entries("tiny")
-    releases = [entry.body.release for entry in found if entry.kind == "reserve" and entry.body.stage == name]
-    return [entry for entry in found if getattr(entry.body, "release", None) in releases]
-
-
-def put_away(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do with all runs of profile what the next one does with those before it."""
-    ledger = ledger_of(checkout, monkeypatch)
-    with chdir(checkout):
-        population = read_section(read_params(), "population", Population)
-        abandon_others(ledger, "profile", "none", population, "add_or_remove_one")
-
-
-def kinds(found: list[Entry]) -> list[str]:
-    return [entry.kind for entry in found]
+    return chosen_privately(encoded_checkout)
 
 
 def test_the_release_is_a_slow_reference_plus_the_noise_of_its_key(checkout: Path) -> None:
@@ -183,46 +119,7 @@ the output is there, and when the release is settled but not noted as finished. 
 is written once, so the second kill meets it and the third one the line of the step."""
 
 
-def outlives_kills(
-    name: str, moments: list[int], checkout: Path, twin: Path, patch: pytest.MonkeyPatch
-) -> None:
-    """Kill a stage at some of ``MOMENTS``, let it end, and compare it with a twin that nobody kills."""
-    for moment in moments:
-        clear(checkout, name)
-        order = {**MOMENTS[moment], "path": MOMENTS[moment]["path"].replace("OUTPUT", OUTPUT[name])}
-        done = injected(checkout, name, **order)
-        assert done.returncode == -signal.SIGKILL, done.stderr
-    clear(checkout, name)
-    finished(checkout, name)
-    folder = the_folder(checkout, name)
-    assert list(folder.glob(".*.partial")) == []
-    assert kinds(entries(checkout, patch, name)) == ["reserve", "settle"], "one release, charged once"
-    give_key(twin, (folder / "run.key").read_bytes(), folder.name, name)
-    clear(twin, name)
-    finished(twin, name)
-    for path in {OUTPUT[name], PLOT.get(name, OUTPUT[name])}:
-        assert (checkout / path).read_bytes() == (twin / path).read_bytes()
-
-
-@ON_LINUX
-def test_killed_with_its_output_half_done_it_is_the_same_release(
-    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    twin = Path(shutil.copytree(checkout, tmp_path / "twin", symlinks=True))
-    outlives_kills("profile", [3, 5], checkout, twin, monkeypatch)
-
-
-@ON_LINUX
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["profile", "calibrate", "evaluate"])
-def test_killed_at_any_moment_it_is_the_same_release(
-    name: str, checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ready_for(name, checkout)
-    twin = Path(shutil.copytree(checkout, tmp_path / "twin", symlinks=True))
-    outlives_kills(name, list(range(len(MOMENTS))), checkout, twin, monkeypatch)
-
-
 def test_a_forced_rerun_is_a_fresh_release_and_no_key_is_found_or_kept(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,93 +148,7 @@ def test_a_forced_rerun_is_a_fresh_release_and_no_key_is_found_or_kept(
     assert kinds(entries(checkout, monkeypatch, "profile")) == ["reserve", "settle"] * 2
 
 
-def not_public(checkout: Path, epsilon: float) -> Path:
-    edit_params(
-        checkout,
-        {
-            "  public: true": "  public: false",
-            r"limit:(.*\n)    epsilon: \S+": rf"limit:\1    epsilon: {epsilon}",
-        },
-    )
-    return checkout
-
-
-def test_a_budget_that_does_not_suffice_is_refused_before_a_private_row_is_read(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Records that cannot be read tell: the refusal comes first; with budget enough, reading does."""
-    for file in ("rows.parquet", "images.parquet"):
-        path = checkout / "data/records/train" / file
-        path.unlink()
-        path.write_bytes(b"no record set")
-    not_public(checkout, 1.0)
-    refused = stage(checkout, "profile")
-    assert refused.returncode == 2 and "over the limit of population 'tiny'" in refused.stderr
-    assert entries(checkout, monkeypatch, "profile") == []
-    assert read_begun(the_folder(checkout, "profile") / "intents.jsonl") == []
-    edit_params(checkout, {r"limit:(.*\n)    epsilon: 1.0": r"limit:\1    epsilon: 12.0"})
-    unread = stage(checkout, "profile")
-    assert unread.returncode == 2 and "is no record set" in unread.stderr
-    assert kinds(entries(checkout, monkeypatch, "profile")) == ["reserve"], "and charged, for it was begun"
-    assert len(read_begun(the_folder(checkout, "profile") / "intents.jsonl")) == 1
-
-
-def test_half_precision_is_refused_for_people_who_are_not_public_before_anything_is_reserved(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    edit_params(not_public(checkout, 12.0), {"precision: float32": "precision: bfloat16"})
-    refused = stage(checkout, "profile")
-    assert refused.returncode == 2 and "set model.precision to float32" in refused.stderr
-    assert run_folder(checkout, "profile") is None
-    assert entries(checkout, monkeypatch, "profile") == []
-
-
-BEFORE_THE_STEP = {"act": "before", "calls": ["write"], "path": r"/intents\.jsonl$", "at": 2}
-BEFORE_THE_OUTPUT = {"act": "before", "calls": ["replace"], "path": r"/profile\.json$"}
-
-
-def pruned_to(dominant: int, checkout: Path) -> Path:
-    """Give profile other inputs."""
-    edit_params(checkout, {r"(with each layer's pruning\n)  dominant: \d+": rf"\g<1>  dominant: {dominant}"})
-    return checkout
-
-
-@ON_LINUX
-def test_a_release_that_never_ended_stays_charged_when_another_has_taken_its_place(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And one that was killed before it could read a private row is charged nothing."""
-    done = injected(pruned_to(11, checkout), "profile", **BEFORE_THE_OUTPUT)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    refused = stage(pruned_to(10, checkout), "profile")
-    assert refused.returncode == 2 and "cannot go on, for its inputs have changed" in refused.stderr
-    done = injected(checkout, "profile", new_release="1", **BEFORE_THE_STEP)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    finished(pruned_to(9, checkout), "profile")
-    found = entries(checkout, monkeypatch, "profile")
-    assert kinds(found) == ["reserve", "abandon", "reserve", "abandon", "reserve", "settle"]
-    assert [entry.body.event["class"] for entry in found if entry.kind == "abandon"] == [
-        "GaussianDpEvent",
-        "NoOpDpEvent",
-    ]
-    put_away(checkout, monkeypatch)
-    assert list((checkout / "scratch").rglob("run.key")) == []
-
-
-@ON_LINUX
-def test_a_release_that_was_given_up_is_begun_anew_with_another_key(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    done = injected(checkout, "profile", **BEFORE_THE_OUTPUT)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    (reserved,) = entries(checkout, monkeypatch, "profile")
-    event = event_from_json(reserved.body.event)
-    ledger_of(checkout, monkeypatch).abandon("tiny", reserved.body.release, event, "given up")
-    finished(checkout, "profile")
-    assert output(checkout, "profile")["charge"]["release"] != reserved.body.release
-    assert kinds(entries(checkout, monkeypatch, "profile")) == ["reserve", "abandon", "reserve", "settle"]
-
-
+@pytest.mark.slow
 def test_when_noise_leaves_no_budget_that_is_enough_the_largest_is_taken_and_said(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ def releases(checkout: Path) -> dict[str, tuple[str, int]]:
     return {release.release: (release.state, release.event.get("count", 0)) for release in found}
 
 
+@pytest.mark.slow
 def test_a_forced_rerun_is_a_fresh_release_and_the_ledger_counts_both(encoded_checkout):
     checkout = prepared(encoded_checkout, steps=6)
     dvc(checkout, "repro", "account")
@@ -101,6 +102,7 @@ def test_a_killed_run_goes_on_and_another_that_does_not_fit_beside_it_is_refused
     assert list(releases(checkout).values()) == [("settled", 6)]
 
 
+@pytest.mark.slow
 def test_half_precision_is_refused_for_people_who_are_not_public(encoded_checkout):
     checkout = not_public(encoded_checkout, 10.0)
     edit_params(checkout, {"precision: float32": "precision: bfloat16"})
