@@ -5,7 +5,6 @@ They run as processes, without DVC where DVC adds nothing, in a small checkout o
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 from checkout import LEDGER, dvc, edit_params
@@ -104,19 +103,6 @@ def test_the_charge_is_what_the_ledger_reserved_and_settled(
     assert (reserve.split, reserve.sampler) == (SPLIT[name], "poisson")
     assert (settle.code, settle.commit) == (found["made_by"]["code"], found["made_by"]["commit"])
     assert set(settle.released) == {OUTPUT[name], *([PLOT[name]] if name in PLOT else [])}
-
-
-MOMENTS: list[dict[str, Any]] = [
-    {"act": "half", "calls": ["fsync"], "path": r"/\.run\.key\."},
-    {"act": "after", "calls": ["fsync"], "path": r"/intents\.jsonl$", "at": 1},
-    {"act": "after", "calls": ["fsync"], "path": r"/intents\.jsonl$", "at": 1},
-    {"act": "before", "calls": ["replace"], "path": r"OUTPUT$"},
-    {"act": "after", "calls": ["replace"], "path": r"OUTPUT$"},
-    {"act": "before", "calls": ["replace"], "path": r"/done\.json$"},
-]
-"""In making the key, before the reservation, then after it and before private rows are read, before and after
-the output is there, and when the release is settled but not noted as finished. The first line of the intents
-is written once, so the second kill meets it and the third one the line of the step."""
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from checkout import edit_params
@@ -30,6 +31,19 @@ from stages.training.intents import read_begun
 def checkout(encoded_checkout: Path) -> Path:
     """Return a checkout in which everything is chosen and measured on private units."""
     return chosen_privately(encoded_checkout)
+
+
+MOMENTS: list[dict[str, Any]] = [
+    {"act": "half", "calls": ["fsync"], "path": r"/\.run\.key\."},
+    {"act": "after", "calls": ["fsync"], "path": r"/intents\.jsonl$", "at": 1},
+    {"act": "after", "calls": ["fsync"], "path": r"/intents\.jsonl$", "at": 1},
+    {"act": "before", "calls": ["replace"], "path": r"OUTPUT$"},
+    {"act": "after", "calls": ["replace"], "path": r"OUTPUT$"},
+    {"act": "before", "calls": ["replace"], "path": r"/done\.json$"},
+]
+"""In making the key, before the reservation, then after it and before private rows are read, before and after
+the output is there, and when the release is settled but not noted as finished. The first line of the intents
+is written once, so the second kill meets it and the third one the line of the step."""
 
 
 def outlives_kills(
