@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch.distributed.tensor import DTensor
 
+from benchmarks.llava_shaped import Size, frozen_model
 from benchmarks.machine import about
 from benchmarks.quartiles import in_words, quartiles
 from benchmarks.step_cost import ARMS, CLIP, learner_of, units_of
@@ -95,7 +96,7 @@ def measure(ranks: Ranks) -> list[dict[str, Any]]:
 def learner(way: Way, ranks: Ranks) -> Learner:
     """Return a learner for one way; those of one process know of no other."""
     arm = replace(ARMS[1], recompute=way.recompute)
-    made = learner_of(arm, TOKENS, BATCH)
+    made = learner_of(arm, TOKENS, BATCH, frozen_model(Size()))
     if way.shard:
         shard_base(made.model, "cpu", ranks)
     speed = replace(made.speed, micro_batch=MICRO_BATCH, shard_base=way.shard)

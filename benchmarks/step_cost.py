@@ -3,7 +3,8 @@
 Each timed step comes right after a non-private one, arm after arm, so that the machine's moods meet both.
 ``python -m benchmarks.step_cost --json FILE``. A LLaVA-shaped model of about 25 M weights reads cached visual
 features, as stage finetune does: 144 or 576 visual tokens and 64 of text, and pruned to 64 visual tokens.
-Every ratio is to the non-private LoRA step (attention layers) on all tokens of the same batch.
+Every ratio is to the non-private LoRA step (attention layers) on all tokens of the same batch. On a GPU,
+``--device cuda --repeat 5`` times five steps in a row, so that the next one's noise is drawn beside each.
 """
 
 import argparse
@@ -21,18 +22,17 @@ import numpy as np
 import torch
 from opacus.grad_sample import GradSampleModule
 from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import GradSampleModuleFastGradientClipping
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-from benchmarks.machine import about
+from benchmarks.llava_shaped import TEXT_TOKENS, Size, frozen_model, rows_of, sharing_weights
+from benchmarks.machine import about, finished
 from benchmarks.quartiles import in_words, quartiles
 from stages.core.files import write_json
-from stages.core.speed import Speed
+from stages.core.speed import Speed, use
 from stages.privacy.clipping import Clipping
 from stages.privacy.noise import add_noise
 from stages.privacy.prepared_noise import PreparedNoise
 from stages.privacy.stream import RunKey, Streams
 from stages.privacy.trainable_layers import TrainableLayers
-from stages.records.encoded import IGNORED, EncodedSet, TokenRow
 from stages.trainable.lora import Trainable, attach
 from stages.training.allocations import Allocations
 from stages.training.estimators import clipped_gradient_sum, plain_gradient_sum
@@ -42,7 +42,6 @@ from stages.vlm import llava
 from stages.vlm.activations import recompute_activations
 from stages.vlm.attribution import first_axis
 
-VOCABULARY, IMAGE_TOKEN, TEXT_TOKENS, WIDTH = 2048, 2047, 64, 512
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 ALL_LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 KEPT = 64
@@ -80,7 +79,7 @@ def ours(rule: Any = "flat", groups: Any = "whole") -> Callable[[Learner, Units]
     def step(learner: Learner, units: Units) -> Any:
         if id(learner) not in running:
             sizes = {name: weight.numel() for name, weight in learner.trainable.parameters().items()}
-            running[id(learner)] = PreparedNoise(streams, sizes, STEPS), iter(range(STEPS))
+            running[id(learner)] = PreparedNoise(streams, sizes, STEPS, learner.device), iter(range(STEPS))
         noise, steps = running[id(learner)]
         clipped = clipped_gradient_sum(learner, units, Clipping(CLIP, rule, groups))
         return add_noise(clipped, 1.0, noise.at(next(steps)))
@@ -150,31 +149,42 @@ def main() -> None:
     options.add_argument(
         "--arms", nargs="+", default=[""], help="only arms whose names begin with one of these"
     )
+    options.add_argument("--device", default="cpu")
+    options.add_argument("--width", type=int, default=Size.width)
+    options.add_argument("--layers", type=int, default=Size.layers)
+    options.add_argument("--repeat", type=int, default=1, help="steps in a row in each reading of the clock")
     options.add_argument("--json", type=Path, required=True)
     given = options.parse_args()
     arms = [ARMS[0], *(arm for arm in ARMS[1:] if arm.name.startswith(tuple(given.arms)))]
-    rows = [row for tokens in given.tokens for batch in given.batch for row in measure(arms, tokens, batch)]
+    size = Size(given.width, given.layers, given.device)
+    shapes = [(tokens, batch) for tokens in given.tokens for batch in given.batch]
+    rows = []
+    for shape in shapes:
+        rows += measure(arms, *shape, size, given.repeat)
+        write_json(given.json, rows)
     beside = {
-        "about": about(),
+        "about": about(given.device),
         "pairs": PAIRS,
+        "repeat": given.repeat,
         "process_peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
     }
-    write_json(given.json, rows)
     write_json(given.json.with_suffix(".about.json"), beside)
     print(f"{beside['about']}; medians and quartiles of {PAIRS} pairs, arms interleaved\n")
     print(render(rows))
 
 
-def measure(arms: list[Arm], tokens: int, batch: int) -> list[dict[str, Any]]:
+def measure(arms: list[Arm], tokens: int, batch: int, size: Size, repeat: int) -> list[dict[str, Any]]:
     """Return one row an arm for a batch of ``batch`` rows with ``tokens`` visual tokens."""
-    learners = [learner_of(arm, tokens, batch) for arm in arms]
+    frozen = frozen_model(size)
+    learners = [learner_of(arm, tokens, batch, sharing_weights(frozen)) for arm in arms]
     units = [units_of(arm, batch) for arm in arms]
+    use(learners[0].speed)
     peaks = [peak_bytes(arm, learner, rows) for arm, learner, rows in zip(arms, learners, units, strict=True)]
     pairs: list[list[tuple[float, float]]] = [[] for _ in arms]
     for pair in range(1, PAIRS + 1):
         for index, arm in enumerate(arms):
-            plain_seconds = _seconds(arms[0], learners[0], units[0])
-            pairs[index].append((_seconds(arm, learners[index], units[index]), plain_seconds))
+            plain_seconds = _seconds(arms[0], learners[0], units[0], repeat)
+            pairs[index].append((_seconds(arm, learners[index], units[index], repeat), plain_seconds))
         print(f"{tokens} visual tokens, batch {batch}: {pair} of {PAIRS} pairs", file=sys.stderr, flush=True)
     found = []
     for arm, timed, peak in zip(arms, pairs, peaks, strict=True):
@@ -184,42 +194,29 @@ def measure(arms: list[Arm], tokens: int, batch: int) -> list[dict[str, Any]]:
                 "tokens": KEPT if arm.kept else tokens,
                 "of_tokens": tokens,
                 "batch": batch,
+                "width": size.width,
+                "layers": size.layers,
                 "time_ratio": quartiles([own / plain for own, plain in timed]),
                 "seconds": statistics.median(own for own, _ in timed),
-                "bytes_above_weights": peak,
-                "bytes_ratio": peak / peaks[0],
+                **peak,
+                **{name.replace("above_weights", "ratio"): peak[name] / peaks[0][name] for name in peak},
             }
         )
     return found
 
 
-def _seconds(arm: Arm, learner: Learner, units: Units) -> float:
+def _seconds(arm: Arm, learner: Learner, units: Units, repeat: int) -> float:
     gc.collect()
+    finished(learner.device)
     start = time.perf_counter()
-    arm.step(learner, units)
-    return time.perf_counter() - start
+    for _ in range(repeat):
+        arm.step(learner, units)
+    finished(learner.device)
+    return (time.perf_counter() - start) / repeat
 
 
-def learner_of(arm: Arm, tokens: int, batch: int) -> Learner:
-    """Return a fresh model with adapters over random rows; the same weights for every arm."""
-    torch.manual_seed(0)
-    model = LlavaForConditionalGeneration(
-        LlavaConfig(
-            vision_config=CLIPVisionConfig(
-                hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2
-            ),
-            text_config=LlamaConfig(
-                vocab_size=VOCABULARY,
-                hidden_size=WIDTH,
-                intermediate_size=1408,
-                num_hidden_layers=7,
-                num_attention_heads=8,
-                num_key_value_heads=8,
-            ),
-            image_token_id=IMAGE_TOKEN,
-        )
-    )
-    model.requires_grad_(False).eval()
+def learner_of(arm: Arm, tokens: int, batch: int, model: Any) -> Learner:
+    """Return a frozen model with fresh adapters over random rows; the same weights for every arm."""
     section = Trainable(kind=arm.trainable, rank=arm.rank, alpha=16.0, targets=arm.targets)  # type: ignore[arg-type]
     adapted: Any = attach(model, section, llava.LANGUAGE_MODEL, seed=0)
     if arm.recompute:
@@ -227,7 +224,7 @@ def learner_of(arm: Arm, tokens: int, batch: int) -> Learner:
     layers = TrainableLayers.of(adapted, first_axis("llava"))
     encoded = rows_of(KEPT if arm.kept else tokens, batch)
     speed = Speed(
-        device="cpu",
+        device=str(model.device),
         threads=0,
         micro_batch=batch,
         micro_batch_tokens=batch * (tokens + TEXT_TOKENS),
@@ -250,35 +247,31 @@ class _Family:
         return llava.row_losses(model, batch)
 
 
-def rows_of(tokens: int, batch: int) -> EncodedSet:
-    """Return ``batch`` random rows with one image of ``tokens`` features each."""
-    dice = np.random.default_rng(0)
-    rows = []
-    for row in range(batch):
-        words = dice.integers(3, VOCABULARY - 2, TEXT_TOKENS).tolist()
-        ids = (*(IMAGE_TOKEN,) * tokens, *words)
-        labels = (*(IGNORED,) * (len(ids) - 16), *ids[-16:])
-        rows.append(TokenRow(ids, labels, tuple(range(len(ids))), (row,), row, 0))
-    features = torch.randn(batch, tokens, 64, generator=torch.Generator().manual_seed(0))
-    return EncodedSet(features, tuple(rows), ("question",), 0, IMAGE_TOKEN)
-
-
 def units_of(arm: Arm, batch: int) -> Units:
     """Return the rows of every unit."""
     return [np.arange(start, start + arm.rows_per_unit) for start in range(0, batch, arm.rows_per_unit)]
 
 
-def peak_bytes(arm: Arm, learner: Learner, units: Units) -> int:
-    """Return the most bytes of tensors alive at once in one step, above the weights."""
+def peak_bytes(arm: Arm, learner: Learner, units: Units) -> dict[str, int]:
+    """Return the most bytes of tensors alive at once in one step, above the weights.
+
+    On a GPU also what torch's allocator gave out, scratch memory of kernels included.
+    """
     arm.step(learner, units)
     gc.collect()
     with Allocations(learner.model) as allocations:
         arm.step(learner, units)
-    return allocations.peak
+    found = {"bytes_above_weights": allocations.peak}
+    if learner.device.startswith("cuda"):
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        arm.step(learner, units)
+        found["allocator_bytes_above_weights"] = torch.cuda.max_memory_allocated() - before
+    return found
 
 
 def render(rows: list[dict[str, Any]]) -> str:
-    """Return the rows as Markdown."""
+    """Return the rows as Markdown; on a GPU with the allocator's bytes in a last column."""
     lines = [
         "| arm | visual tokens | batch | time ratio | bytes ratio | bytes above the weights |",
         "|---" * 6 + "|",
@@ -289,6 +282,12 @@ def render(rows: list[dict[str, Any]]) -> str:
             f"{in_words(row['time_ratio'])} | {row['bytes_ratio']:.3f} | "
             f"{row['bytes_above_weights'] / 2**20:.0f} MiB |"
         )
+    if rows and "allocator_bytes_ratio" in rows[0]:
+        lines[:2] = [f"{lines[0]} milliseconds | allocator's bytes ratio |", f"{lines[1]}---|---|"]
+        lines[2:] = [
+            f"{line} {1000 * row['seconds']:.1f} | {row['allocator_bytes_ratio']:.3f} |"
+            for line, row in zip(lines[2:], rows, strict=True)
+        ]
     return "\n".join(lines)
 
 

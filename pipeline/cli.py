@@ -27,7 +27,10 @@ def repro(
         list[str] | None, typer.Argument(help="Stages to bring up to date, with all upstream.")
     ] = None,
     new_release: Annotated[
-        bool, typer.Option("--new-release", help="Train again with fresh noise: spends privacy budget again.")
+        bool,
+        typer.Option(
+            "--new-release", help="Abandon stopped runs that stand in the way; release named targets again."
+        ),
     ] = False,
 ) -> None:
     """Bring the pipeline up to date, as `dvc repro` does, one stage after the other."""

@@ -22,7 +22,7 @@ class Step:
     retries: int
     """``meta.retries``: how often a crash is tried again."""
     releases: bool
-    """``meta.releases``: forced by ``dualpriv repro --new-release``."""
+    """``meta.releases``: forced by ``dualpriv repro --new-release`` where it is named."""
 
 
 def read_steps(root: Path, targets: Sequence[str] = ()) -> tuple[Step, ...]:

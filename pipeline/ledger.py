@@ -15,6 +15,7 @@ from stages.core.contract import lookup
 from stages.core.entry import quiet_accountants
 from stages.core.files import write_json
 from stages.core.params import read_params
+from stages.ledger.evidence import EXPORTED
 from stages.ledger.ledger import Ledger
 from stages.privacy.chain import chain_to_json
 from stages.privacy.events import event_from_json
@@ -22,8 +23,6 @@ from stages.privacy.history import History, history_of
 from stages.privacy.totals import totals_of
 from stages.reporting.words import event_in_words
 from stages.training.abandoned import give_up
-
-FOLDER = Path("data/ledger")
 
 
 def show_command(*, as_json: bool) -> None:
@@ -45,7 +44,7 @@ def export_command(population: str | None, to: Path | None) -> None:
     entries = Ledger.load(make=False).entries(name)
     if not entries:
         raise ValueError(f"nothing is recorded of population '{name}': `dualpriv ledger` shows what is")
-    file = to or FOLDER / file_name(name)
+    file = to or EXPORTED / file_name(name)
     write_json(file, chain_to_json(name, entries))
     print(f"{file} holds {len(entries)} entries of population {name}, up to {entries[-1].digest}")
 
@@ -75,7 +74,7 @@ def file_name(population: str) -> str:
     ('mnist-5000.json', 'Ward-3-049c0495.json')
     """
     safe = re.sub(r"[^A-Za-z0-9_-]+", "-", population).strip("-")
-    if safe == population:
+    if safe and safe == population:
         return f"{safe}.json"
     return f"{safe or 'population'}-{hashlib.sha256(population.encode()).hexdigest()[:8]}.json"
 

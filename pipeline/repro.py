@@ -9,7 +9,7 @@ from types import FrameType
 
 import typer
 
-from pipeline.dvc_graph import read_steps
+from pipeline.dvc_graph import Step, read_steps
 from pipeline.runner import Runner, StageFailed
 from stages.core.new_release import NEW_RELEASE
 
@@ -17,21 +17,22 @@ from stages.core.new_release import NEW_RELEASE
 def repro_command(targets: tuple[str, ...], *, new_release: bool) -> None:
     """Bring ``targets`` and everything upstream up to date; exit 2 for a mistake, 1 for any other failure.
 
-    ``new_release`` runs the stages that release a model again, and tells them to draw a fresh run key.
+    ``new_release`` says that runs which stand in the way are to be abandoned, and runs the stages among
+    ``targets`` that release a model again, with a fresh run key.
     """
     root = Path.cwd()
     steps = read_steps(root, targets)
     if new_release:
-        if not any(step.releases for step in steps):
-            raise ValueError(
-                f"--new-release: none of the stages {[step.name for step in steps]} releases a model"
-            )
         os.environ[NEW_RELEASE] = "1"
     signal.signal(signal.SIGTERM, _interrupt)
     runner = Runner(root)
+
+    def _is_again(step: Step) -> bool:
+        return new_release and step.releases and step.name in targets
+
     for step in steps:
         try:
-            outcome = runner.run(step, progress=_counter(step.name), force=new_release and step.releases)
+            outcome = runner.run(step, progress=_counter(step.name), force=_is_again(step))
         except StageFailed as failure:
             print(f"dualpriv: {failure}", file=sys.stderr)
             raise typer.Exit(2 if failure.is_mistake else 1) from None

@@ -9,7 +9,7 @@ from stages.training.key_archive import sealed_key
 
 def unseal_command(release: str, private: Path, to: Path) -> None:
     """Write the 32 bytes of the run key of ``release`` to a new file that its owner alone may read."""
-    key = unseal(sealed_key("finetune", release), private_key(_read(private), str(private)), release)
+    key = unseal(sealed_key(release), private_key(_read(private), str(private)), release)
     try:
         handle = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:

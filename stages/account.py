@@ -35,7 +35,7 @@ class Account(Stage):
         charges = charges_json(
             plan, trace, before=_outputs(self.importance, self.calibration), after=_outputs(self.metrics)
         )
-        chain = chain_to_json(plan.population.name, Ledger.load().entries(plan.population.name))
+        chain = chain_to_json(plan.population.name, Ledger.load(make=False).entries(plan.population.name))
         write_json(self.charges, charges)
         write_json(self.ledger, chain)
         committed = (self.plan, self.trace, self.metrics, self.charges, self.ledger)

@@ -91,7 +91,7 @@ class Calibrate(Releasing):
         mechanism, layers = self.calibrate.private, (every_token.layer,)
         utility = budget_utility(every_token, rules)
         with (
-            one_release(self, mechanism, "train", (self.calibration, self.plot)) as release,
+            one_release(self, mechanism, self.records, "train", (self.calibration, self.plot)) as release,
             progress("calibrate", PARTS) as advance,
         ):
             # private from here
@@ -119,11 +119,18 @@ class Calibrate(Releasing):
     def _write(self, full: dict[str, Any], found: list[dict[str, Any]], about: dict[str, Any]) -> None:
         enough = [entry for entry in found if entry["fidelity"] >= self.calibrate.fidelity]
         if not enough:
-            raise ValueError(
+            reason = (
                 f"no candidate keeps {self.calibrate.fidelity:.0%} of the accuracy on {self.calibrate.on} "
-                f"records (best {max(entry['fidelity'] for entry in found):.1%}): "
-                "add larger budgets to calibrate.candidates or lower calibrate.fidelity"
+                f"records (best {max(entry['fidelity'] for entry in found):.1%})"
             )
+            if self.calibrate.on == "public":
+                raise ValueError(
+                    f"{reason}: add larger budgets to calibrate.candidates or lower calibrate.fidelity"
+                )
+            print(
+                f"calibrate: WARNING: {reason}; the largest is taken, for asking again would be charged again"
+            )
+            enough = found[-1:]
         chosen = {key: enough[0][key] for key in ("layer", "dominant", "contextual")}
         write_json(
             self.calibration,

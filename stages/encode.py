@@ -13,6 +13,7 @@ from stages.core.progress import progress
 from stages.core.ranks import Ranks, joined
 from stages.core.speed import Speed, use
 from stages.records.encoded import write_encoded
+from stages.records.owner import read_owner
 from stages.records.store import SALT, read_rows
 from stages.vlm.encoder import Rule, TokenSelection, distinct_images, encode_set
 from stages.vlm.family import Loaded, load
@@ -51,7 +52,7 @@ class Encode(Stage):
             found = encode_set(loaded, rows, rule, advance, ranks)
         if not ranks.leads:
             return
-        write_encoded(encoded, found, _salt(records))
+        write_encoded(encoded, found, _salt(records), read_owner(records))
 
 
 def _salt(records: Path) -> str:

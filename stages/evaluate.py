@@ -17,6 +17,7 @@ from stages.evaluation.noised_accuracy import (
 )
 from stages.evaluation.settings import EvaluateSettings
 from stages.privacy.charge import declared_public
+from stages.records.data import Data
 from stages.records.encoded import read_encoded
 from stages.trainable.lora import load_adapter
 from stages.training.one_release import Releasing, one_release
@@ -28,6 +29,7 @@ class Evaluate(Releasing):
     """Answer held-out questions before and after fine-tuning, and say how the figures were released."""
 
     evaluate: EvaluateSettings
+    data: Data
     encoded: Path = reads("data/encoded/heldout")
     backbone: Path = reads("models/backbone")
     adapter: Path = reads("models/adapter")
@@ -35,12 +37,24 @@ class Evaluate(Releasing):
 
     def run(self) -> None:
         """Count exact answers by kind for both models."""
+        self._require_releasable()
         speed = use(Speed.load())
         loaded = load(self.backbone, device=speed.device, precision=self.model.precision)
         if self.evaluate.release == "public":
             self._exactly(loaded, speed)
         else:
             self._noised(loaded, speed)
+
+    def _require_releasable(self) -> None:
+        """Refuse exact figures on a random part of people who are not public."""
+        if self.evaluate.release == "private" or self.population.public:
+            return
+        if self.data.private.split is None:
+            raise ValueError(
+                f"evaluate.release public: the held-out units of population '{self.population.name}', which "
+                "is not public, are a random part of it; set evaluate.release to private, or have a field of "
+                "the source (data.private.split) name held-out records that are public"
+            )
 
     def _exactly(self, loaded: Loaded, speed: Speed) -> None:
         encoded = read_encoded(self.encoded)
@@ -56,7 +70,7 @@ class Evaluate(Releasing):
 
     def _noised(self, loaded: Loaded, speed: Speed) -> None:
         mechanism, kinds = self.evaluate.private, counted_kinds(self.evaluate.private.kinds)
-        with one_release(self, mechanism, "heldout", (self.metrics,)) as release:
+        with one_release(self, mechanism, self.encoded, "heldout", (self.metrics,)) as release:
             # private from here
             encoded = read_encoded(self.encoded)
             units = release.sample(encoded.rows_by_unit())

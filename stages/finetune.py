@@ -10,7 +10,6 @@ from stages.core.contract import Stage, reads, writes
 from stages.core.entry import main
 from stages.core.files import new_directory, read_json, sha256, write_json
 from stages.core.fingerprint import ResolvedInputs
-from stages.core.provenance import commit
 from stages.core.ranks import Ranks, joined
 from stages.core.seed import Seed
 from stages.core.speed import Speed, use
@@ -19,6 +18,7 @@ from stages.ledger.release import recorded_digest
 from stages.privacy.plan import Plan, read_plan
 from stages.privacy.stream import Streams
 from stages.records.encoded import read_encoded
+from stages.records.owner import require_owned
 from stages.trainable.lora import Trainable, save_adapter
 from stages.training.abandoned import was_abandoned
 from stages.training.intents import Intents
@@ -74,7 +74,8 @@ class Finetune(Stage):
 
     def _lead(self, plan: Plan, inputs: ResolvedInputs, speed: Speed, ranks: Ranks) -> None:
         recorded = recorded_digest(self.name(), self.trace)
-        ledger = Ledger.load()
+        ledger = Ledger.load(make=False)
+        require_owned(self.encoded, ledger.population_key(plan.population.name), plan.population.name)
         make_way(ledger, self.name(), inputs, recorded, plan.population, plan.relation)
         given_up = was_abandoned(ledger, plan.population.name)
         with open_run(self.name(), inputs.fingerprint(), recorded, given_up) as folder:
@@ -91,7 +92,9 @@ class Finetune(Stage):
         ranks: Ranks,
     ) -> None:
         streams = Streams(folder.run_key(), inputs.fingerprint(), self.name())
-        intents = Intents(folder.intents, {"release": streams.release_id(), "plan": plan.to_json()})
+        commit = folder.commit_at_start()
+        about = {"release": streams.release_id(), "plan": plan.to_json(), "commit": commit}
+        intents = Intents(folder.intents, about)
         ledger.reserve(plan.population, plan.relation, reservation(plan, self.name(), streams.release_id()))
         learner = learner_for(self, plan, read_encoded(self.encoded), speed, ranks, folder.diagnostics)
         choices = Choices(self.optim, self.update, self.seed.public)
@@ -112,7 +115,7 @@ class Finetune(Stage):
             begun=intents.begun(),
             adapter={file.name: sha256(file) for file in sorted(self.adapter.iterdir())},
             code=inputs.code_digest(),
-            commit=commit(),
+            commit=commit,
             versions=inputs.values["versions"],
         )
         write_json(self.trace, trace)

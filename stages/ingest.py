@@ -10,6 +10,7 @@ from stages.ledger.ledger import Ledger
 from stages.ledger.population_key import PopulationKey
 from stages.privacy.population import Population
 from stages.records.data import Data
+from stages.records.owner import owner_of
 from stages.records.row import Row
 from stages.records.source import Source, read_source
 from stages.records.split import check_units, split_rows
@@ -37,9 +38,10 @@ class Ingest(Stage):
         key = ledger.population_key(self.population.name)
         train, heldout = split_rows(private, key, self.data.heldout)
         units = {sourced.row.unit for sourced in private}
-        ledger.register(self.population, units, self.data.split_rule())
-        write_rows(self.train, train, _salt(train, key))
-        write_rows(self.heldout, heldout, _salt(heldout, key))
+        seen = {sourced.row.unit for sourced in public}
+        ledger.register(self.population, units, self.data.split_rule(), seen)
+        write_rows(self.train, train, _salt(train, key), owner_of(key))
+        write_rows(self.heldout, heldout, _salt(heldout, key), owner_of(key))
         write_rows(self.public, [sourced.row for sourced in public], None)
         counts = (
             f"{len(train)} train, {len(heldout)} heldout" if self.population.public else "uncounted private"

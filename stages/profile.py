@@ -87,7 +87,7 @@ class Profile(Releasing):
         mechanism, layers = self.profile.private, tuple(rules)
         utility = layer_utility(tuple(rules.values()), mechanism.clip)
         with (
-            one_release(self, mechanism, "train", (self.importance, self.plot)) as release,
+            one_release(self, mechanism, self.records, "train", (self.importance, self.plot)) as release,
             progress("profile", PARTS) as advance,
         ):
             # private from here

@@ -34,11 +34,12 @@ def learner_of(
     loaded = load_float64(path)
     encoded = encode_set(loaded, given, rule)
     section = Trainable(kind=kind, rank=rank, alpha=4.0, targets=targets)
-    model = attach(loaded.model, section, loaded.family.LANGUAGE_MODEL, seed=1).double()
+    settled = speed(**speeds)
+    model = attach(loaded.model, section, loaded.family.LANGUAGE_MODEL, seed=1).double().to(settled.device)
     prepare(model)
-    if speeds.get("recompute_activations"):
+    if settled.recompute_activations:
         recompute_activations(model)
     layers = TrainableLayers.of(model, first_axis(model.config.model_type))
     generator = torch.Generator().manual_seed(3)
     layers.assign(0.3 * torch.randn(layers.flat().shape, generator=generator, dtype=torch.float64))
-    return Learner(model, loaded.family, layers, encoded, speed(**speeds), ranks)
+    return Learner(model, loaded.family, layers, encoded, settled, ranks)

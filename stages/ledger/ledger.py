@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import dp_accounting
 from sqlalchemy import Connection, insert, select
 
+from stages.ledger.evidence import require_nothing_lost
 from stages.ledger.population_key import KEY_BYTES, PopulationKey
 from stages.ledger.settings import LedgerSettings
 from stages.ledger.store import Store
@@ -74,8 +75,16 @@ class Ledger:
                 found = _make_secret(connection, name)
         return PopulationKey(found)
 
-    def register(self, population: Population, units: Iterable[str], split_rule: str) -> None:
+    def register(
+        self,
+        population: Population,
+        units: Iterable[str],
+        split_rule: str,
+        public_units: Iterable[str] = (),
+    ) -> None:
         """Record that ``units`` belong to ``population``, and by which rule they are split.
+
+        ``public_units`` are those of the records that everybody may see.
 
         Guarantee: no unit belongs to two populations, so that no budget is evaded under another name; only
         keyed digests are kept. A unit of another population is refused, naming neither, and a rule that would
@@ -83,6 +92,7 @@ class Ledger:
         """
         with self._store.writing() as connection:
             key = _make_secret(connection, "units")
+            _require_nobodys(connection, {hmac.digest(key, unit.encode(), "sha256") for unit in public_units})
             _claim(connection, population.name, {hmac.digest(key, unit.encode(), "sha256") for unit in units})
             _append(
                 connection,
@@ -90,18 +100,28 @@ class Ledger:
                 lambda entries, day: split_recorded(population.name, entries, split_rule, day),
             )
 
+    def require_registered(self, population: str) -> None:
+        """Refuse a population of which no units are registered: its budget would be anybody's."""
+        if not any(entry.kind == "split" for entry in self.entries(population)):
+            raise ValueError(
+                f"the ledger at {self.place} knows no units of population '{population}': run `dvc repro -f "
+                "ingest` on its records, or name the ledger that it was registered in"
+            )
+
     def reserve(self, population: Population, relation: Relation, reservation: Reservation) -> Entry:
         """Reserve a release, before its first private record is read, and return its entry.
 
         Guarantee: on return the reservation is on disk, and everything reserved or spent on ``population``
         keeps its limit, whichever processes reserve at once. Asking again for the same release changes
-        nothing. Whatever is refused (``reserving.reserved``) leaves no trace.
+        nothing. What is refused (``reserving.reserved``, ``evidence.require_nothing_lost``) leaves no trace.
         """
-        entries = self._append(
-            population.name,
-            lambda entries, day: reserved(population, relation, self._limit, entries, reservation, day),
-        )
-        return entry_of(entries, "reserve", reservation.release)
+
+        def decide(entries: list[Entry], day: str) -> list[Entry]:
+            if not population.public:
+                require_nothing_lost(population.name, entries, self.place)
+            return reserved(population, relation, self._limit, entries, reservation, day)
+
+        return entry_of(self._append(population.name, decide), "reserve", reservation.release)
 
     def settle(self, population: str, settlement: Settlement) -> Entry:
         """Record what a reserved release executed and published, and return its entry.
@@ -150,6 +170,21 @@ def _claim(connection: Connection, population: str, digests: set[bytes]) -> None
     if known != digests:
         new = [{"digest": digest, "population": population} for digest in wanted if digest not in known]
         connection.execute(insert(UNITS), new)
+
+
+def _require_nobodys(connection: Connection, digests: set[bytes]) -> None:
+    """Refuse public records of units that belong to a population which is not public."""
+    wanted, owners = sorted(digests), set[str]()
+    for start in range(0, len(wanted), _CHUNK):
+        asked = UNITS.c.digest.in_(wanted[start : start + _CHUNK])
+        owners |= set(connection.scalars(select(UNITS.c.population).where(asked).distinct()))
+    for owner in owners:
+        opened = history_of(owner, _entries(connection, owner)).opened
+        if opened is None or not opened.public:
+            raise ValueError(
+                "some public records are of units that belong to a declared population which is not public: "
+                "leave them out of data.public"
+            )
 
 
 def _append(

@@ -13,16 +13,16 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 def is_current(connection: Connection, place: str) -> bool:
     """Tell whether the tables have the form that this code reads; a database of other things is refused."""
-    scripts = ScriptDirectory.from_config(_config())
-    found = MigrationContext.configure(connection).get_current_heads()
-    known = {script.revision for script in scripts.walk_revisions()}
-    if not found:
-        tables = inspect(connection).get_table_names()
-        if tables:
-            raise ValueError(
-                f"the database {place} holds tables of something else: name an empty one for the ledger"
-            )
+    tables = inspect(connection).get_table_names()  # asked first: another process may make them meanwhile
+    if not tables:
         return False
+    found = MigrationContext.configure(connection).get_current_heads()
+    if not found:
+        raise ValueError(
+            f"the database {place} holds tables of something else: name an empty one for the ledger"
+        )
+    scripts = ScriptDirectory.from_config(_config())
+    known = {script.revision for script in scripts.walk_revisions()}
     if not set(found) <= known:
         raise ValueError(
             f"the ledger {place} was written by another version of dualpriv (form {found[0]} of its tables): "

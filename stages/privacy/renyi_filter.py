@@ -24,7 +24,7 @@ from stages.privacy.events import event_from_json
 
 ORDERS = (*(float(order) for order in range(2, 65)), 128.0, 256.0, 512.0, 1024.0)
 """Whole orders only: there the RDP of a sampled Gaussian is a finite sum, which always converges."""
-ROUNDING = 1e-9
+ROUNDING = 1e-6
 """Share of the budget that is never spent, against the rounding of floats in sums and in other machines."""
 _PRICED = (
     dp_accounting.NoOpDpEvent,

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from stages.core.disk_errors import system_errors
 from stages.core.files import new_directory
+from stages.records.owner import write_owner
 
 IGNORED = -100
 IMAGES_PER_SHARD = 4096
@@ -106,8 +107,8 @@ def collate(encoded: EncodedSet, indices: Sequence[int]) -> Batch:
     )
 
 
-def write_encoded(path: Path, encoded: EncodedSet, salt: str | None) -> None:
-    """Replace ``path`` by a set; only a public set has no ``salt``."""
+def write_encoded(path: Path, encoded: EncodedSet, salt: str | None, owner: str | None = None) -> None:
+    """Replace ``path`` by a set; only a public set has no ``salt`` and no ``owner``."""
     rows = encoded.rows
     with new_directory(path) as building, system_errors(path):
         for shard, features_ISD in enumerate(torch.split(encoded.features_ISD, IMAGES_PER_SHARD)):
@@ -130,6 +131,8 @@ def write_encoded(path: Path, encoded: EncodedSet, salt: str | None) -> None:
         save_file(flat, building / "rows.safetensors", metadata={"about": json.dumps(about)})
         if salt is not None:
             (building / "salt").write_text(salt + "\n")
+        if owner is not None:
+            write_owner(building, owner)
 
 
 def read_encoded(path: Path) -> EncodedSet:

@@ -13,6 +13,7 @@ import pyarrow
 import pyarrow.parquet
 
 from stages.core.files import new_directory, write_text
+from stages.records.owner import write_owner
 from stages.records.refusal import first_sentence
 from stages.records.row import Message, Row
 
@@ -32,8 +33,8 @@ _ROWS_SCHEMA = pyarrow.schema(
 _IMAGES_SCHEMA = pyarrow.schema([("image", pyarrow.large_binary())])
 
 
-def write_rows(directory: Path, rows: Sequence[Row], salt: bytes | None) -> None:
-    """Replace ``directory`` by the record set of ``rows``; only a public set has no ``salt``.
+def write_rows(directory: Path, rows: Sequence[Row], salt: bytes | None, owner: str | None = None) -> None:
+    """Replace ``directory`` by the record set of ``rows``; only a public set lacks ``salt`` and ``owner``.
 
     Guarantee: equal rows and salt give equal bytes (for one pyarrow version); an error leaves the old set.
     """
@@ -55,6 +56,8 @@ def write_rows(directory: Path, rows: Sequence[Row], salt: bytes | None) -> None
         _write(pyarrow.table({"image": list(numbers)}, schema=_IMAGES_SCHEMA), building / IMAGES, "none")
         if salt is not None:
             write_text(building / SALT, salt.hex() + "\n")
+        if owner is not None:
+            write_owner(building, owner)
 
 
 def read_rows(directory: Path) -> list[Row]:

@@ -69,7 +69,7 @@ def other_runs(stage: str, fingerprint: str, population: str) -> list[Begun]:
     """
     found = []
     for path in sorted(scratch_folder(stage).iterdir()):
-        if path.name in (RETIRED, fingerprint) or not is_free(stage, path.name):
+        if path.name in (RETIRED, fingerprint) or not path.is_dir() or not is_free(stage, path.name):
             continue
         run = _begun(RunFolder(path).intents)
         if run is not None and run.population == population:
@@ -92,7 +92,7 @@ def abandon_others(
         if (known is None and run.steps) or (known is not None and known.state == "reserved"):
             event = give_up(stage, run.release, population.name)
             assert event is not None
-            ledger.abandon(population.name, run.release, event, f"began {run.steps} steps")
+            ledger.abandon(population.name, run.release, event, "stopped, and another release was begun")
         retire_run(stage, run.release)
 
 
@@ -104,13 +104,14 @@ def give_up(stage: str, release: str, population: str) -> dp_accounting.DpEvent 
     Guarantee: on return no process can go on with the run. One that a living process holds is a ValueError,
     and so are damaged intents and those of another population.
     """
-    for intents in sorted(scratch_folder(stage).rglob("intents.jsonl")):
-        run = _begun(intents)
-        if run is not None and run.release == release:
-            break
-    else:
+    copies = [
+        run for path in scratch_folder(stage).rglob("intents.jsonl") if (run := _begun(path)) is not None
+    ]
+    known = [run for run in copies if run.release == release]
+    if not known:
         return None
-    folder = intents.parent
+    run = max(known, key=lambda copy: copy.steps)  # a folder that somebody copied may know less
+    intents, folder = run.intents, run.intents.parent
     if folder.parent != scratch_folder(stage) or not re.fullmatch(r"[0-9a-f]{32}", folder.name):
         return _event(run, population)  # set aside or abandoned before
     with open_run(stage, folder.name, None):

@@ -44,18 +44,21 @@ class RunKeyArchive:
             write_bytes(folder / SEALED, sealed, mode=0o600)
 
 
-def sealed_key(stage: str, release: str) -> bytes:
-    """Return the sealed run key of a release of ``stage``, wherever its intents lie; a ValueError if none."""
+def sealed_key(release: str) -> bytes:
+    """Return the sealed run key of a release, of whatever stage and wherever its intents lie.
+
+    A ValueError if there is none.
+    """
     if not re.fullmatch(r"[0-9a-f]{32}", release):
         raise ValueError(
-            f"a release is named by 32 hex digits, got {release!r}: data/finetune/trace.json has it"
+            f"a release is named by 32 hex digits, got {release!r}: data/account/charges.json lists them"
         )
-    for file in sorted(scratch_folder(stage).rglob(SEALED)):
+    for file in sorted(scratch_folder().rglob(SEALED)):
         header = read_header(file.with_name("intents.jsonl"))
         if header is not None and header["release"] == release:
             return file.read_bytes()
     raise ValueError(
-        f"{scratch_folder(stage)} holds no sealed run key of release {release}: keys are sealed where "
+        f"{scratch_folder()} holds no sealed run key of release {release}: keys are sealed where "
         "params.yaml names a public key in run_key.archive_to before the release is accounted"
     )
 

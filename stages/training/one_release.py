@@ -11,24 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.core.canonical import canonical_json
 from stages.core.contract import Stage, section
-from stages.core.files import sha256
+from stages.core.files import read_json, sha256, write_bytes
 from stages.core.fingerprint import ResolvedInputs
-from stages.core.provenance import commit
 from stages.ledger.ledger import Ledger, Reservation, Settlement
 from stages.ledger.release import recorded_digest
 from stages.privacy.accountants import Relation
 from stages.privacy.chain import Split
 from stages.privacy.charge import noised_sum_charge
-from stages.privacy.noise import NoisySum
+from stages.privacy.noise import NoisySum, released_before
 from stages.privacy.noised_sum import NoisedSum
 from stages.privacy.population import Population
 from stages.privacy.stream import Streams
+from stages.records.owner import require_owned
 from stages.training.abandoned import was_abandoned
-from stages.training.intents import Intents, read_header
+from stages.training.intents import Intents
 from stages.training.key_archive import RunKeyArchive
 from stages.training.run_folder import RunFolder, open_run
 from stages.training.unfinished import make_way
@@ -49,6 +51,7 @@ class OneRelease:
     """A release that is reserved and begun: private rows may be read for it, and for nothing else."""
 
     mechanism: NoisedSum
+    folder: RunFolder
     streams: Streams
     charge: Mapping[str, Any]
     code: str
@@ -60,8 +63,15 @@ class OneRelease:
         return self.mechanism.sample(rows_by_unit, self.streams)
 
     def noised(self, contributions_UK: Tensor) -> NoisySum:
-        """Return the one noised sum of this release; asked twice of other sums, nothing would be hidden."""
-        return self.mechanism.release(contributions_UK, self.streams)
+        """Return the one noised sum of this release, which is on disk by then.
+
+        Guarantee: whoever asks again gets that sum, whatever is given: a run that was killed and goes on with
+        other ``speed`` settings may round other contributions, and the same noise must not hide two sums.
+        """
+        if not self.folder.noised.exists():
+            found = self.mechanism.release(contributions_UK, self.streams)
+            write_bytes(self.folder.noised, canonical_json(found.sum_P.tolist()), mode=0o600)
+        return released_before(torch.tensor(read_json(self.folder.noised), dtype=torch.float64))
 
     def to_json(self) -> dict[str, Any]:
         """Return what the output says of how it was made."""
@@ -74,9 +84,9 @@ class OneRelease:
 
 @contextmanager
 def one_release(
-    stage: Releasing, mechanism: NoisedSum, split: Split, outputs: Sequence[Path]
+    stage: Releasing, mechanism: NoisedSum, records: Path, split: Split, outputs: Sequence[Path]
 ) -> Iterator[OneRelease]:
-    """Let the block read private units of ``split``, release one noised sum, and write ``outputs``.
+    """Let the block read units of ``split`` from ``records``, release one noised sum, and write ``outputs``.
 
     Guarantee: the release is reserved in the ledger, and its intent on disk, before the block begins. Killed
     at any moment and run again on the same inputs, it draws the same bits and is the same release. When DVC
@@ -87,15 +97,17 @@ def one_release(
     RunKeyArchive.load()  # refuses a broken one before anything is spent
     require_priced_precision(stage.model, stage.population)
     population, name = stage.population, stage.name()
-    inputs, ledger = ResolvedInputs.of(stage), Ledger.load()
+    inputs, ledger = ResolvedInputs.of(stage), Ledger.load(make=False)
     recorded = recorded_digest(name, outputs[0])
+    require_owned(records, ledger.population_key(population.name), population.name)
     make_way(ledger, name, inputs, recorded, population, stage.relation)
     with open_run(name, inputs.fingerprint(), recorded, was_abandoned(ledger, population.name)) as folder:
         folder.note_inputs(inputs.values)
         streams = Streams(folder.run_key(), inputs.fingerprint(), name)
         release = streams.release_id()
         charge = noised_sum_charge(name, split, population, stage.relation, release, mechanism)
-        header = _header(folder, charge)
+        commit = folder.commit_at_start()
+        header = {"release": release, "charge": dict(charge), "commit": commit}
         intents = Intents(folder.intents, header)
         ledger.reserve(
             population,
@@ -106,7 +118,7 @@ def one_release(
         )
         intents.record(0, asdict(mechanism))
         code, versions = inputs.code_digest(), inputs.values["versions"]
-        yield OneRelease(mechanism, streams, charge, code, header["commit"], versions)
+        yield OneRelease(mechanism, folder, streams, charge, code, commit, versions)
         ledger.settle(
             population.name,
             Settlement(
@@ -114,7 +126,7 @@ def one_release(
                 event=mechanism.event(),
                 released={path.as_posix(): sha256(path) for path in outputs},
                 code=code,
-                commit=header["commit"],
+                commit=commit,
                 versions=versions,
             ),
         )
@@ -132,13 +144,3 @@ def require_priced_precision(model: Model, population: Population) -> None:
             f"model.precision {model.precision}: nothing prices its rounding in training; population "
             f"'{population.name}' is not public, so set model.precision to float32 before anything is spent"
         )
-
-
-def _header(folder: RunFolder, charge: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the first line of the intents; the commit is that at which the release began."""
-    begun = read_header(folder.intents) if folder.intents.exists() else None
-    return {
-        "release": charge["release"],
-        "charge": dict(charge),
-        "commit": begun["commit"] if begun is not None else commit(),
-    }

@@ -17,6 +17,7 @@ from typing import Any
 
 from stages.core.canonical import canonical_json
 from stages.core.files import PARTIAL, read_json, sync_directory, write_bytes, write_json
+from stages.core.provenance import commit
 from stages.core.scratch import scratch_folder
 from stages.privacy.stream import KEY_BYTES, RunKey
 from stages.training.intents import read_begun, read_header, way_out
@@ -48,6 +49,11 @@ class RunFolder:
         return self.path / "run.key"
 
     @property
+    def noised(self) -> Path:
+        """Return the file of the noised sum of a release that is one."""
+        return self.path / "noised.json"
+
+    @property
     def diagnostics(self) -> Path:
         """Return the file of what was measured on the way, which nobody else sees."""
         return self.path / "preflight.json"
@@ -61,6 +67,11 @@ class RunFolder:
         """Keep what the run's fingerprint is a digest of, to say later what has changed."""
         if not self.inputs.exists():
             write_bytes(self.inputs, canonical_json(values), mode=0o600)
+
+    def commit_at_start(self) -> str:
+        """Return the Git commit at which the run began, whatever is committed before it ends."""
+        begun = read_header(self.intents) if self.intents.exists() else None
+        return str(begun["commit"]) if begun is not None else commit()
 
     def run_key(self) -> RunKey:
         """Return this run's key, fresh from the operating system the first time; only the leader asks."""
@@ -108,6 +119,7 @@ class RunFolder:
                 os.fsync(file.fileno())
             self.key.unlink()
         self.checkpoint.unlink(missing_ok=True)
+        self.noised.unlink(missing_ok=True)
         self.diagnostics.unlink(missing_ok=True)
         self.inputs.unlink(missing_ok=True)
         self.sweep()

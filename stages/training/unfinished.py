@@ -47,6 +47,7 @@ def make_way(
 
     One that was stopped before its end is in the way (``require_no_unfinished``), unless this one goes on.
     """
+    ledger.require_registered(population.name)
     if is_begun(stage, inputs.fingerprint(), recorded):
         return
     require_no_unfinished(stage, population.name, inputs)

@@ -26,6 +26,7 @@ def people(built_checkout) -> Path:
         r"path: data/demonstration/private.parquet.*": "path: data/patients",
         r"(path: data/patients\n +)rows: null.*": r"\1rows: records.parquet",
         r"public: true": "public: false",
+        r"(evaluate:\n +)release: public": r"\g<1>release: private",
         r"(limit:.*\n +)epsilon: \S+": r"\g<1>epsilon: 10.0",
     }
     edit_params(built_checkout, edits)

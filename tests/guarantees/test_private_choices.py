@@ -338,6 +338,27 @@ def test_a_release_that_was_given_up_is_begun_anew_with_another_key(
     assert kinds(entries(checkout, monkeypatch, "profile")) == ["reserve", "abandon", "reserve", "settle"]
 
 
+def test_when_noise_leaves_no_budget_that_is_enough_the_largest_is_taken_and_said(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A random model is never right, so the noise alone decides: a key is looked for that leaves none."""
+    edit_params(checkout, {r"fidelity: \S+": "fidelity: 0.9"})
+    stage(checkout, "calibrate")
+    folder = the_folder(checkout, "calibrate")
+    shutil.rmtree(folder)
+    for number in range(10_000):
+        key = RunKey(number.to_bytes(32, "big"))
+        noise = Streams(key, folder.name, "calibrate").at("noise", 0, "sum").gaussian(3)
+        if noise.min() > 0.5:  # all tokens answer well, and every candidate loses much of it
+            break
+    give_key(checkout, key.secret, folder.name, "calibrate")
+    done = stage(checkout, "calibrate")
+    assert done.returncode == 0 and "no candidate keeps 90%" in done.stdout, done.stderr
+    found = output(checkout, "calibrate")
+    assert found["chosen"]["dominant"] == found["candidates"][-1]["dominant"] == 12
+    assert kinds(entries(checkout, monkeypatch, "calibrate"))[2:] == ["reserve", "settle"]
+
+
 def test_noised_metrics_count_declared_kinds_of_both_models(checkout: Path) -> None:
     edit_params(
         ready_for("evaluate", checkout),

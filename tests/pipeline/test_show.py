@@ -37,6 +37,20 @@ def test_the_table_and_the_sentence_are_printed(checkout: Path, capsys: pytest.C
     assert SENTENCE in printed
 
 
+def test_noised_counts_are_shown_as_such(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    noised = {"accuracy": 0.75, "correct": 30.1, "rows": 40.2, "low": 0.6, "high": 0.9}
+    nothing = {"accuracy": None, "correct": 1.5, "rows": -2.0, "low": 0.0, "high": 1.0}
+    found = {"digit": noised, "other": nothing, "all": noised}
+    metrics = {"zero_shot": found, "tuned": found, "charge": {"release": "a" * 32}}
+    write_json(checkout / "data/evaluate/metrics.json", metrics)
+    show_command()
+    printed = capsys.readouterr().out
+    lines = [line.replace("\u2502", " ").split() for line in printed.splitlines()]
+    assert "noised" in printed.splitlines()[0]
+    assert ["digit", "75.0", "75.0", "about", "40"] in lines
+    assert ["other", "-", "-", "about", "-2"] in lines
+
+
 @pytest.mark.parametrize(("epsilon", "said"), [(None, "No privacy"), (9.0, "over the target of 8")])
 def test_a_broken_promise_is_said(
     checkout: Path, capsys: pytest.CaptureFixture[str], epsilon: float | None, said: str

@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from checkout import dvc, run
+from checkout import dvc, edit_params, run
 
 from pipeline import graph
 from stages.core.closure import import_closure
@@ -33,6 +33,16 @@ def test_editing_one_privacy_file_makes_stale_exactly_the_stages_that_import_it(
         assert stale(ran_checkout) == importers
         assert importers and "ingest" not in importers and "encode" not in importers
         path.write_text(before)
+
+
+def test_a_choice_hangs_on_the_records_it_is_made_on_and_on_no_others(ran_checkout: Path) -> None:
+    (ran_checkout / "data/records/train/another").write_text("record")
+    assert {"encode"} <= stale(ran_checkout) and not {"profile", "calibrate"} & stale(ran_checkout)
+    edit_params(ran_checkout, {"on: public ": "on: train "})
+    changed = json.loads(dvc(ran_checkout, "status", "--json").stdout)
+    for name in ("profile", "calibrate"):
+        dependencies = next(part["changed deps"] for part in changed[name] if "changed deps" in part)
+        assert "data/records/train" in dependencies and "data/records/public" not in dependencies
 
 
 def test_another_epsilon_plans_again_and_leaves_what_comes_before(ran_checkout: Path) -> None:

@@ -52,9 +52,12 @@ def test_processes_on_one_machine_have_a_device_and_cores_of_their_own(monkeypat
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("DUALPRIV_SPEED_DEVICE", "cuda")
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
     monkeypatch.setattr("os.cpu_count", lambda: 6)
     try:
         assert use(Speed.load(PARAMS)).device == "cuda:1"
         assert torch.get_num_threads() == 3
+        assert torch.are_deterministic_algorithms_enabled()
     finally:
         torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(False)

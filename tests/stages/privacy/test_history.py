@@ -24,7 +24,7 @@ from stages.privacy.split_rule import source_field_rule
 
 SETTLED = {"released": {}, "code": "", "commit": "", "versions": {}}
 OPEN = opened()[1].body
-UNKNOWN = {"class": "LaplaceDpEvent", "noise_multiplier": 1.0}
+UNKNOWN = {"class": "MixtureOfGaussiansDpEvent", "standard_deviation": 1.0}
 ORDER = OPEN.limit.order
 
 

@@ -9,16 +9,19 @@ from typing import Any
 from stages.core.files import canonical_json, read_json, sha256, write_json
 from stages.core.params import read_params
 from stages.evaluation.accuracy import Accuracy
+from stages.evaluation.noised_accuracy import NoisedAccuracy
 from stages.privacy.accounting import Target
-from stages.privacy.chain import chain_to_json
-from stages.privacy.charge import public_choice
+from stages.privacy.chain import Entry, Split, chain_to_json
+from stages.privacy.charge import declared_public, noised_sum_charge, public_choice
 from stages.privacy.charges import charges_json
 from stages.privacy.clipping import Clipping
+from stages.privacy.events import event_from_json
+from stages.privacy.noised_sum import NoisedSum
 from stages.privacy.plan import Plan
 from stages.privacy.planning import plan_for
 from stages.privacy.population import Population
 from stages.privacy.renyi_filter import Limit
-from stages.privacy.reserving import reserved, settled
+from stages.privacy.reserving import Reservation, Settlement, reserved, settled
 from stages.privacy.sampling import Sampling
 from stages.privacy.statement import statement_json
 from stages.trainable.lora import Trainable, attach, save_adapter
@@ -34,26 +37,50 @@ TARGET = Target(relation="add_or_remove_one", epsilon=8.0, delta=1e-4)
 CHOICES = ("data/profile/profile.json", "data/calibrate/calibration.json")
 METRICS = "data/evaluate/metrics.json"
 DAY = "2026-01-01"
+MECHANISM = NoisedSum(rate=1.0, rows_per_unit=2, clip=1.0, noise_multiplier=5.0)
 SAMPLING = Sampling(steps=4, rate=0.1, expected_batch=10.0)
 
 
 def write_run(
-    root: Path, backbone: Path, kind: Any = "gradient", kinds: tuple[str, ...] = ("digit",)
+    root: Path,
+    backbone: Path,
+    kind: Any = "gradient",
+    kinds: tuple[str, ...] = ("digit",),
+    *,
+    noised: bool = False,
 ) -> Plan:
-    """Write params.yaml, evidence, backbone and adapter of a run of random weights below ``root``."""
+    """Write params.yaml, evidence, backbone and adapter of a run of random weights below ``root``.
+
+    ``noised``: choices and figures were made from noised sums over private units.
+    """
     (root / "models").mkdir(parents=True)
     for name in ("models/backbone", "models/pretrained"):
         shutil.copytree(backbone, root / name)
     shutil.copy(REPOSITORY / "params.yaml", root)
     plan = plan_for(kind, TARGET, POPULATION, SAMPLING, clipping=Clipping(1.0), rows_per_unit=1)
     write_json(root / "data/plan.json", plan.to_json())
-    _write_choices(root)
+    _write_choices(root, noised)
     write_adapter(root)
-    accuracy = {name: Accuracy(30, 40).to_json() for name in (*kinds, "all")}
-    metrics = {"release": "exact counts", "visual_tokens": 9, "zero_shot": accuracy, "tuned": accuracy}
-    write_json(root / METRICS, {"version": 1, **metrics})
+    found = NoisedAccuracy(30.2, 40.7, 5.0) if noised else Accuracy(30, 40)
+    accuracy = {name: found.to_json() for name in (*kinds, "all")}
+    metrics = {
+        "release": f"noised counts: {MECHANISM.words()}" if noised else "exact counts",
+        "visual_tokens": 9,
+        "zero_shot": accuracy,
+        "tuned": accuracy,
+        "charge": charge_of("evaluate", "heldout")
+        if noised
+        else declared_public("evaluate", "heldout", POPULATION, TARGET.relation),
+    }
+    write_json(root / METRICS, {"version": 2, **metrics})
     write_accounts(root, plan)
     return plan
+
+
+def charge_of(stage: str, split: Split) -> dict[str, Any]:
+    """Return the charge of a stage's noised sum."""
+    release = {"profile": "b", "calibrate": "c", "evaluate": "e"}[stage] * 32
+    return noised_sum_charge(stage, split, POPULATION, TARGET.relation, release, MECHANISM)
 
 
 def write_adapter(root: Path) -> None:
@@ -88,7 +115,7 @@ def write_accounts(root: Path, plan: Plan) -> None:
     after = {METRICS: outputs.pop(METRICS)}
     charges = charges_json(plan, trace, before=outputs, after=after)
     write_json(root / "data/account/charges.json", charges)
-    ledger = ledger_of(plan, trace)
+    ledger = ledger_of(plan, trace, charges)
     write_json(root / "data/account/ledger.json", ledger)
     files = (
         "plan.json",
@@ -101,12 +128,21 @@ def write_accounts(root: Path, plan: Plan) -> None:
     write_json(root / "data/account/statement.json", statement_json(plan, charges, ledger, digests))
 
 
-def ledger_of(plan: Plan, trace: dict[str, Any]) -> dict[str, Any]:
-    """Return the chain of a population on which this run was reserved and settled, and no other."""
+def ledger_of(plan: Plan, trace: dict[str, Any], charges: dict[str, Any]) -> dict[str, Any]:
+    """Return the chain of a population on which this pass was reserved and settled, and no other."""
     limit, name = Limit(epsilon=12.0, delta=plan.delta), plan.population.name
-    asked = reservation(plan, "finetune", trace["release"])
-    entries = reserved(plan.population, plan.relation, limit, [], asked, DAY)
-    return chain_to_json(name, [*entries, *settled(name, entries, settlement(plan, trace), DAY)])
+    done = {"released": {}, "code": "c", "commit": "unknown", "versions": {}}
+    asked = [(reservation(plan, "finetune", trace["release"]), settlement(plan, trace))]
+    for charge in charges["charges"]:
+        if charge["release"] not in (None, trace["release"]):
+            what = {"release": charge["release"], "event": event_from_json(charge["event"])}
+            about = {key: charge[key] for key in ("stage", "split", "sampler")}
+            asked.append((Reservation(**what, **about), Settlement(**what, **done)))
+    entries: list[Entry] = []
+    for before, after in asked:
+        entries += reserved(plan.population, plan.relation, limit, entries, before, DAY)
+        entries += settled(name, entries, after, DAY)
+    return chain_to_json(name, entries)
 
 
 def change(path: Path, **values: Any) -> None:
@@ -114,13 +150,15 @@ def change(path: Path, **values: Any) -> None:
     write_json(path, {**read_json(path), **values})
 
 
-def _write_choices(root: Path) -> None:
-    layers = [{"layer": n, "log_likelihood": -2.0 + n / 4, "accuracy": 0.5, "kept": 9} for n in range(3)]
-    profile = {"version": 2, "layers": layers, "chosen": 2, "charge": public_choice("profile")}
+def _write_choices(root: Path, noised: bool) -> None:
+    exact = {} if noised else {"accuracy": 0.5, "kept": 9}
+    layers = [{"layer": n, "log_likelihood": -2.0 + n / 4, **exact} for n in range(3)]
+    charge = charge_of("profile", "train") if noised else public_choice("profile")
+    profile = {"version": 2, "layers": layers, "chosen": 2, "charge": charge}
     write_json(root / "data/profile/profile.json", profile)
     budget = {"layer": 2, "dominant": 6, "contextual": 3}
-    found = {"kept": 9, "accuracy": 0.5, "fidelity": 0.98, "log_likelihood": -2.0, **budget}
-    whole = {"kept": 64, "accuracy": 0.51, "log_likelihood": -1.9}
-    charge = public_choice("calibrate")
+    found = {"kept": 9, "accuracy": 0.5, "fidelity": 0.98, **budget}
+    whole = {"kept": 64, "accuracy": 0.51}
+    charge = charge_of("calibrate", "train") if noised else public_choice("calibrate")
     calibration = {"version": 2, "all": whole, "candidates": [found], "chosen": budget, "charge": charge}
     write_json(root / "data/calibrate/calibration.json", calibration)

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from stages.core.files import read_json
+from stages.evaluation.noised_accuracy import NoisedAccuracy
+from stages.privacy.charge import noised_sum_charge
+from stages.privacy.noised_sum import NoisedSum
 from stages.report import Report
 from stages.reporting.evidence import Evidence, read_evidence
 from stages.reporting.page import render_page
@@ -120,6 +123,44 @@ def test_a_total_over_the_target_says_so_in_red(evidence: Evidence) -> None:
     page = render_page(replace(evidence, statement=statement), choices())
     alert = page.index('role="alert"')
     assert "epsilon 9.500, is over the target of 8" in page[alert : alert + 200]
+
+
+def test_noised_figures_and_choices_are_shown_as_such(evidence: Evidence, page: str) -> None:
+    mechanism = NoisedSum(rate=1.0, rows_per_unit=2, clip=1.0, noise_multiplier=5.0)
+    people = (evidence.plan.population, evidence.plan.relation, "a" * 32, mechanism)
+    counts = {kind: NoisedAccuracy(30.2, 40.7, 5.0).to_json() for kind in evidence.metrics["tuned"]}
+    given = replace(
+        evidence,
+        metrics={
+            **evidence.metrics,
+            "zero_shot": counts,
+            "tuned": counts,
+            "charge": noised_sum_charge("evaluate", "heldout", *people),
+        },
+        importance={
+            "layers": [{"layer": layer, "log_likelihood": layer / 4} for layer in range(3)],
+            "chosen": 2,
+            "charge": noised_sum_charge("profile", "train", *people),
+        },
+        calibration={
+            **evidence.calibration,
+            "charge": noised_sum_charge("calibrate", "train", *people),
+        },
+    )
+    noised = " ".join(render_page(given, choices()).split())
+    exact = " ".join(page.split())
+    for said in ("about 41", "one noised sum over private units", "widened by the noise", ", with noise."):
+        assert said in noised and said not in exact, said
+    for said in ("on public records, which costs no privacy", '<td class="number">40</td>'):
+        assert said in exact and said not in noised, said
+    assert Page(noised).tags.count("svg") == 6
+
+
+def test_a_kind_without_rows_has_no_bar_and_no_accuracy(evidence: Evidence) -> None:
+    nothing = {"correct": -3.5, "rows": -1.2, "accuracy": None, "low": 0.0, "high": 1.0}
+    models = {name: {**evidence.metrics[name], "digit": nothing} for name in ("zero_shot", "tuned")}
+    page = render_page(replace(evidence, metrics={**evidence.metrics, **models}), choices())
+    assert "about -1" in page and '<td class="number">-</td>' in page
 
 
 def test_evidence_of_another_run_is_refused(tiny_llava: Path, tmp_path: Path) -> None:

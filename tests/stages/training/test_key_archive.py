@@ -50,7 +50,15 @@ def test_the_archived_key_of_a_retired_run_is_the_key_that_is_gone() -> None:
     assert not folder.path.exists()
     assert sorted(file.name for file in retired().iterdir()) == ["intents.jsonl", SEALED]
     assert (retired() / SEALED).stat().st_mode & 0o777 == 0o600
-    assert unseal(sealed_key("finetune", RELEASE), OWNER, RELEASE) == key
+    assert unseal(sealed_key(RELEASE), OWNER, RELEASE) == key
+
+
+def test_the_key_of_any_stage_is_found_by_its_release() -> None:
+    choose("public.pem")
+    _, key = begun_run()
+    assert retire_run("finetune", RELEASE)
+    Path("scratch/finetune").rename("scratch/evaluate")
+    assert unseal(sealed_key(RELEASE), OWNER, RELEASE) == key
 
 
 def test_without_an_archive_nothing_is_left_of_the_key() -> None:
@@ -61,7 +69,7 @@ def test_without_an_archive_nothing_is_left_of_the_key() -> None:
     assert {file.name for file in left} == {"intents.jsonl", "a.lock"}
     assert not [file for file in left if key.secret in file.read_bytes()]
     with pytest.raises(ValueError, match=f"no sealed run key of release {RELEASE}"):
-        sealed_key("finetune", RELEASE)
+        sealed_key(RELEASE)
 
 
 def test_a_run_that_is_set_aside_is_archived_too(tmp_path: Path) -> None:
@@ -71,7 +79,7 @@ def test_a_run_that_is_set_aside_is_archived_too(tmp_path: Path) -> None:
     folder.finish(tmp_path / "trace.json")
     with open_run("finetune", "a", folder.finished_as()) as fresh:
         assert fresh.run_key() != key
-        assert unseal(sealed_key("finetune", RELEASE), OWNER, RELEASE) == key
+        assert unseal(sealed_key(RELEASE), OWNER, RELEASE) == key
 
 
 def test_each_release_finds_its_own_key() -> None:
@@ -81,7 +89,7 @@ def test_each_release_finds_its_own_key() -> None:
         _, keys[release] = begun_run(release)
         retire_run("finetune", release)
     for release, key in keys.items():
-        assert unseal(sealed_key("finetune", release), OWNER, release) == key
+        assert unseal(sealed_key(release), OWNER, release) == key
 
 
 def test_a_key_that_a_crash_left_half_destroyed_does_not_take_the_place_of_the_sealed_one() -> None:
@@ -90,7 +98,7 @@ def test_a_key_that_a_crash_left_half_destroyed_does_not_take_the_place_of_the_s
     RunKeyArchive.load().keep(key, RELEASE, folder.path)
     folder.key.write_bytes(os.urandom(32))  # killed after the overwriting and before the removal
     assert retire_run("finetune", RELEASE)
-    assert unseal(sealed_key("finetune", RELEASE), OWNER, RELEASE) == key
+    assert unseal(sealed_key(RELEASE), OWNER, RELEASE) == key
 
 
 def test_a_key_under_which_nothing_began_is_destroyed_without_a_trace() -> None:
@@ -117,7 +125,7 @@ def test_a_public_key_that_is_missing_or_none_is_refused_and_the_run_key_stays(p
     assert folder.run_key() == key
     choose("public.pem")
     assert retire_run("finetune", RELEASE), "the way out"
-    assert unseal(sealed_key("finetune", RELEASE), OWNER, RELEASE) == key
+    assert unseal(sealed_key(RELEASE), OWNER, RELEASE) == key
 
 
 @pytest.mark.parametrize("text", ["", "run_key: {}", "run_key: {archive: null}", "run_key: {archive_to: 7}"])
@@ -130,4 +138,4 @@ def test_a_section_that_is_missing_or_wrong_is_named(text: str) -> None:
 @pytest.mark.parametrize("release", ["", "../retired", "A" * 32, "0" * 31])
 def test_a_release_that_cannot_be_is_named(release: str) -> None:
     with pytest.raises(ValueError, match=re.escape(f"32 hex digits, got {release!r}")):
-        sealed_key("finetune", release)
+        sealed_key(release)

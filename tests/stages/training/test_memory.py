@@ -1,6 +1,5 @@
 """Micro-batches keep a step below a memory limit, and the sum is the one that any other cut gives."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +9,7 @@ from learners import learner_of
 from models import ALL, PRUNED, picture, rows
 from stages.privacy.accounting import Target
 from stages.privacy.clipping import Clipping
+from stages.privacy.kept_gradients import longest_ghost
 from stages.privacy.planning import plan_for
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
@@ -91,8 +91,7 @@ def test_what_is_predicted_is_what_is_used(tiny_llava):
 def test_the_limit_holds_where_a_layer_turns_from_ghost_norms_to_gradients(tiny_llava, rank):
     """Just before the turn a row needs more than a longer one: a line through the ends alone is too low."""
     base = mixed_learner(tiny_llava, PRUNED, rank=rank)
-    numels = {weight.numel() for weight in base.trainable.parameters().values()}
-    turns = sorted(math.isqrt(numel // 2) for numel in numels)
+    turns = sorted({longest_ghost(weight) for weight in base.trainable.parameters().values()})
     words = (6, *turns, max(turns) + 1)
     learner = synthetic_learner(base, [Shape(count, 3, 0) for count in words for _ in range(8)])
     memory = memory_use(learner, PLAN)
