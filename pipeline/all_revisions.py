@@ -7,10 +7,11 @@ from typing import Any
 from pipeline.evidence_files import evidence_at
 from pipeline.evidence_source import Repository, Revision
 from stages.privacy.audit import audit_of
-from stages.privacy.evidence import CHARGES, FILES, READ, Evidence
+from stages.privacy.evidence import CHARGES, EXPORTS, FILES, READ, Evidence, is_export
 from stages.privacy.findings import Finding, is_sound, shown
+from stages.privacy.moments import Moment, Seen
 from stages.privacy.recomputed import Priced, disagreements, priced_population
-from stages.privacy.release_census import Moment, Population, Seen, census_of
+from stages.privacy.release_census import Population, census_of
 from stages.privacy.totals import totals_of
 
 
@@ -42,8 +43,9 @@ def _moments(repository: Repository, commits: Sequence[str]) -> Iterator[Moment]
     """Yield each distinct state of the evidence, the oldest first."""
     past = set(repository.ancestors())
     states: dict[tuple[tuple[str, str], ...], list[str]] = {}
-    for commit, blobs in repository.blobs(commits, READ).items():
-        if any(file in blobs for file in FILES):
+    exports = [path for path in repository.ever(EXPORTS) if is_export(path)]
+    for commit, blobs in repository.blobs(commits, [*READ, *exports]).items():
+        if any(file in blobs for file in (*FILES, *exports)):
             states.setdefault(tuple(sorted(blobs.items())), []).append(commit)
     for holders in sorted(states.values(), key=lambda holders: commits.index(holders[-1]), reverse=True):
         evidence = evidence_at(Revision(repository, holders[-1]))

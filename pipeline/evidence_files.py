@@ -7,14 +7,14 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.evidence_source import EvidenceSource
-from stages.privacy.evidence import LOCK, READ, Evidence, read_evidence
+from stages.privacy.evidence import EXPORTS, LOCK, READ, Evidence, is_export, read_evidence
 from stages.privacy.findings import Finding
 
 
 def evidence_at(source: EvidenceSource) -> Evidence:
     """Return the evidence of ``source``; what is there and cannot be read is told by its findings."""
     contents, unread = {}, []
-    for path in READ:
+    for path in (*READ, *filter(is_export, (f"{EXPORTS}/{name}" for name in source.names(EXPORTS)))):
         try:
             content = source.read(path)
         except ValueError as error:

@@ -28,6 +28,9 @@ class EvidenceSource(Protocol):
     def read(self, path: str) -> bytes | None:
         """Return a file's bytes; None where there is none; ValueError where it is no plain file."""
 
+    def names(self, folder: str) -> list[str]:
+        """Return the names of what lies in a folder; none where there is no such folder."""
+
 
 @dataclass(frozen=True)
 class Checkout:
@@ -59,6 +62,11 @@ class Checkout:
             raise ValueError(f"{path} is larger than {LARGEST} bytes")
         return place.read_bytes()
 
+    def names(self, folder: str) -> list[str]:
+        """Return the names of what lies in a folder."""
+        place = self.root / folder
+        return sorted(entry.name for entry in place.iterdir()) if place.is_dir() else []
+
 
 @dataclass(frozen=True)
 class Revision:
@@ -77,6 +85,10 @@ class Revision:
             raise ValueError(f"{path!a} is no plain path")
         blob = self.repository.blobs([self.revision], [path])[self.revision].get(path)
         return None if blob is None else self.repository.content(blob)
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of what lies in a folder of the commit."""
+        return self.repository.names(self.revision, folder)
 
 
 @dataclass(frozen=True)
@@ -131,6 +143,19 @@ class Repository:
             if kind == "blob":
                 found[commit][path] = name
         return dict(found)
+
+    def names(self, commit: str, folder: str) -> list[str]:
+        """Return the names of what lies in a folder of a commit."""
+        listed = self._git("ls-tree", "-z", "--name-only", commit, f"{folder}/").stdout.decode(
+            errors="replace"
+        )
+        return [path.rpartition("/")[2] for path in listed.split("\0") if path]
+
+    def ever(self, folder: str) -> list[str]:
+        """Return the path of every file that any commit of any ref ever had in a folder."""
+        log = ("log", "--all", "-m", "--full-history", "--format=", "--name-only", "--relative", "-z")
+        listed = self._git(*log, "--", folder).stdout.decode(errors="replace")
+        return sorted({path.strip("\n") for path in listed.split("\0")} - {""})
 
     def content(self, blob: str) -> bytes:
         """Return the bytes of an object; one that is huge or missing is a ValueError."""

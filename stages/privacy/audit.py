@@ -11,7 +11,7 @@ from typing import Any
 from stages.privacy.charge_findings import charge_findings
 from stages.privacy.evidence import CHARGES, PLAN, TRACE, Evidence
 from stages.privacy.findings import Finding
-from stages.privacy.ledger_findings import ledger_findings
+from stages.privacy.ledger_findings import export_findings, ledger_findings
 from stages.privacy.lock_findings import lock_findings
 from stages.privacy.plan import Plan, read_plan
 from stages.privacy.plan_findings import plan_findings
@@ -34,7 +34,7 @@ def audit_of(evidence: Evidence) -> Audit:
 
     Nothing that evidence holds raises: what cannot be understood is a finding.
     """
-    found = [*evidence.unreadable, *lock_findings(evidence)]
+    found = [*evidence.unreadable, *lock_findings(evidence), *export_findings(evidence)]
     if evidence.unreadable:
         return Audit(tuple(found), ())
     stored = evidence.values[PLAN]

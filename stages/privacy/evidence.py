@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stages.privacy.artifact_names import is_plain
 from stages.privacy.findings import Finding, shown
 from stages.privacy.strict_json import strict_json
 
@@ -15,6 +16,8 @@ STATEMENT = "data/account/statement.json"
 LEDGER = "data/account/ledger.json"
 METRICS = "data/evaluate/metrics.json"
 CHOICES = ("data/profile/profile.json", "data/calibrate/calibration.json")
+EXPORTS = "data/ledger"
+"""Where `dualpriv ledger export` writes the chains of populations, each to a file."""
 LOCK = "dvc.lock"
 SIGNATURE = "data/account/signature.json"
 """Beside the evidence and no part of it: made by `dualpriv keys sign`, not by a stage."""
@@ -85,6 +88,10 @@ class Evidence:
         told = {finding.file for finding in self.unreadable}
         return [file for file in needed if file not in self.contents and file not in told]
 
+    def ledgers(self) -> dict[str, Mapping[str, Any]]:
+        """Return every ledger chain by its file: that of the pass, and those that were exported."""
+        return {file: value for file, value in self.values.items() if file == LEDGER or is_export(file)}
+
     def sha256(self, file: str) -> str:
         """Return the SHA-256 of a file."""
         return hashlib.sha256(self.contents[file]).hexdigest()
@@ -94,13 +101,18 @@ class Evidence:
         return hashlib.md5(self.contents[file], usedforsecurity=False).hexdigest()
 
 
+def is_export(file: str) -> bool:
+    """Tell whether a file is an exported ledger."""
+    return file.startswith(f"{EXPORTS}/") and file.endswith(".json") and is_plain(file)
+
+
 def read_evidence(contents: Mapping[str, bytes], lock: Any, unread: Iterable[Finding] = ()) -> Evidence:
     """Return the evidence in ``contents``; ``lock`` is the value of ``dvc.lock``.
 
     What cannot be read has no value and is told by ``unreadable``, beside what the caller could not read.
     """
     values, unreadable = {}, [*unread]
-    for file in FILES:
+    for file in (*FILES, *sorted(filter(is_export, contents))):
         if file not in contents:
             continue
         try:

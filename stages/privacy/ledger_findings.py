@@ -31,6 +31,16 @@ def ledger_findings(plan: Plan, evidence: Evidence, charges: Mapping[str, Any]) 
     yield from _released(evidence, charges)
 
 
+def export_findings(evidence: Evidence) -> Iterator[Finding]:
+    """Yield every exported ledger that breaks a rule."""
+    for file, value in evidence.ledgers().items():
+        if file != LEDGER:
+            try:
+                checked_history(value)
+            except ValueError as error:
+                yield Finding(file, str(error))
+
+
 def checked_history(value: Mapping[str, Any]) -> History:
     """Return the history that a stored chain tells; anything wrong with it is a ValueError."""
     try:

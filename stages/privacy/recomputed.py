@@ -91,15 +91,21 @@ def priced_population(population: Population) -> list[Priced]:
     the way is not fixed: what holds then is the ledger's filter.
     """
     counted = {(one.unit, one.relation) for seen in population.seen.values() for one in seen if one.event}
+    opened = population.ledger.opened if population.ledger else None
+    deltas = set(population.deltas)
+    if opened is not None:
+        counted.add((opened.unit, opened.relation))
+        if not deltas and opened.limit is not None:
+            deltas = {opened.limit.delta}
     if len(counted) > 1:
         raise ValueError(
             f"its releases count by {len(counted)} different units or relations: they have no sum"
         )
     relation = next((known for known in _RELATIONS if known in {under for _, under in counted}), None)
-    if relation is None or not population.deltas:
+    if relation is None or not deltas:
         raise ValueError("none of its evidence says by which relation and delta")
     composition = population.ledger.composition if population.ledger else "sequential"
-    return _composed("all releases", events_of(population), composition, min(population.deltas), relation)
+    return _composed("all releases", events_of(population), composition, min(deltas), relation)
 
 
 def _composed(

@@ -4,37 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stages.privacy.evidence import CHARGES, CHOICES, LEDGER, METRICS, PLAN, TRACE, Evidence
+from stages.privacy.evidence import LEDGER, PLAN
 from stages.privacy.findings import Finding, Severity, shown
 from stages.privacy.history import History
 from stages.privacy.ledger_findings import checked_history
+from stages.privacy.moments import Moment, Seen, named, seen_in
 from stages.privacy.signature_findings import chain_of
-
-
-@dataclass(frozen=True, kw_only=True)
-class Moment:
-    """The evidence of one commit, or of the checkout."""
-
-    revision: str | None
-    is_past: bool
-    """The evidence that was asked about builds on it."""
-    evidence: Evidence
-
-
-@dataclass(frozen=True, kw_only=True)
-class Seen:
-    """A release as one file of one moment shows it."""
-
-    population: str
-    release: str
-    stage: str
-    split: str
-    unit: str
-    relation: str
-    event: Mapping[str, Any] | None
-    """Its serialised privacy event; None where the file does not say."""
-    file: str
-    revision: str | None
 
 
 @dataclass(kw_only=True)
@@ -42,13 +17,18 @@ class Population:
     """What all moments together show of one population."""
 
     name: str
-    is_public: bool = True
-    """Every moment declares it public."""
+    declarations: list[bool] = field(default_factory=list)
+    """What each plan and each ledger says: public or not."""
     deltas: set[float] = field(default_factory=set)
     seen: dict[str, list[Seen]] = field(default_factory=dict)
     """By release."""
     ledger: History | None = None
     """What the longest chain tells."""
+
+    @property
+    def is_public(self) -> bool:
+        """Return whether whoever declares it declares it public; a population of which nobody does is not."""
+        return bool(self.declarations) and all(self.declarations)
 
     @property
     def severity(self) -> Severity:
@@ -64,207 +44,42 @@ class Census:
     findings: tuple[Finding, ...]
 
 
+@dataclass(frozen=True)
+class _Chain:
+    moment: Moment
+    file: str
+    history: History
+
+    def digests(self) -> list[str]:
+        return chain_of(self.moment.evidence, self.file) or []
+
+
 def census_of(moments: Sequence[Moment]) -> Census:
     """Count the releases of all moments by their id.
 
-    What cannot be read at a moment is an error, and a warning where it declares its population public.
+    What cannot be read at a moment is an error, and a warning where every moment declares its population
+    public.
     """
     populations: dict[str, Population] = {}
     found: list[Finding] = []
     for moment in moments:
         _declare(moment, populations)
+    chains = [*_chains(moments, populations, found)]
     for moment in moments:
+        for seen in seen_in(moment):
+            _of(populations, seen.population).seen.setdefault(seen.release, []).append(seen)
         found += _unreadable(moment, populations)
-        for seen in _seen(moment):
-            population = populations.setdefault(
-                seen.population, Population(name=seen.population, is_public=False)
-            )
-            population.seen.setdefault(seen.release, []).append(seen)
     found += _went_back(moments, populations)
     for name in sorted(populations):
-        found += _ledgers(populations[name], moments)
-        found += _releases(populations[name])
+        own = [chain for chain in chains if chain.history.population == name]
+        found += [*_one_chain(populations[name], own), *_releases(populations[name])]
     return Census(populations, tuple(found))
-
-
-def _declare(moment: Moment, populations: dict[str, Population]) -> None:
-    declared = _dict(moment.evidence.values.get(PLAN)).get("population")
-    plan = _dict(moment.evidence.values.get(PLAN))
-    name = _dict(declared).get("name")
-    if isinstance(name, str):
-        population = populations.setdefault(name, Population(name=name))
-        population.is_public &= _dict(declared).get("public") is True
-        if isinstance(plan.get("delta"), float) and 0 < plan["delta"] < 1:
-            population.deltas.add(plan["delta"])
-
-
-def _unreadable(moment: Moment, populations: Mapping[str, Population]) -> Iterator[Finding]:
-    if moment.revision is None:
-        return  # the audit of the evidence asked about has said it
-    population = populations.get(_population_of(moment))
-    for finding in moment.evidence.unreadable:
-        severity = population.severity if population else "error"
-        yield Finding(finding.file, finding.problem, severity, moment.revision)
-
-
-def _went_back(moments: Sequence[Moment], populations: Mapping[str, Population]) -> Iterator[Finding]:
-    """Yield evidence of an older version than a commit that it builds on: its rules ask for less."""
-    asked = next((moment for moment in moments if moment.revision is None), None)
-    version = 0 if asked is None else _version(asked)
-    later = next((one for one in moments if one.is_past and _version(one) > version > 0), None)
-    if later is not None:
-        declared = populations.get(_population_of(asked)) if asked else None
-        yield Finding(
-            PLAN,
-            f"is of version {version}, and {_at(later.revision)} before it of version {_version(later)}",
-            declared.severity if declared else "error",
-        )
-
-
-def _version(moment: Moment) -> int:
-    version = _dict(moment.evidence.values.get(PLAN)).get("version")
-    return version if type(version) is int else 0
-
-
-def _population_of(moment: Moment) -> str:
-    return str(_dict(_dict(moment.evidence.values.get(PLAN)).get("population")).get("name"))
-
-
-def _seen(moment: Moment) -> Iterator[Seen]:
-    values, where = moment.evidence.values, moment.revision
-    listed = _dict(values.get(CHARGES)).get("charges")
-    charges = [_dict(charge) for charge in (listed if isinstance(listed, list) else [])]
-    for charge in charges:
-        yield from _of_charge(charge, CHARGES, where)
-    for file in (*CHOICES, METRICS):
-        yield from _of_charge(_dict(_dict(values.get(file)).get("charge")), file, where)
-    trace, plan = _dict(values.get(TRACE)), _dict(values.get(PLAN))
-    release, population = trace.get("release"), trace.get("population")
-    if isinstance(release, str) and isinstance(population, str):
-        yield Seen(
-            population=population,
-            release=release,
-            stage="finetune",
-            split="train",
-            unit=str(_dict(plan.get("population")).get("unit")),
-            relation=str(plan.get("relation")),
-            event=None,
-            file=TRACE,
-            revision=where,
-        )
-
-
-def _of_charge(charge: Mapping[str, Any], file: str, revision: str | None) -> Iterator[Seen]:
-    words = [charge.get(key) for key in ("population", "release", "stage", "split", "unit", "relation")]
-    if all(isinstance(word, str) for word in words) and isinstance(charge.get("event"), dict):
-        population, release, stage, split, unit, relation = map(str, words)
-        yield Seen(
-            population=population,
-            release=release,
-            stage=stage,
-            split=split,
-            unit=unit,
-            relation=relation,
-            event=charge["event"],
-            file=file,
-            revision=revision,
-        )
-
-
-def _ledgers(population: Population, moments: Sequence[Moment]) -> Iterator[Finding]:
-    """Choose the longest chain, and yield every other that is not a beginning of it."""
-    chains: list[tuple[Moment, list[str], History]] = []
-    for moment in moments:
-        value = moment.evidence.values.get(LEDGER)
-        if value is None or value.get("population") != population.name:
-            continue
-        try:
-            chains.append((moment, chain_of(moment.evidence) or [], checked_history(value)))
-        except ValueError as error:
-            if moment.revision is not None:
-                yield Finding(LEDGER, str(error), population.severity, moment.revision)
-    if not chains:
-        return
-    longest_at, longest, population.ledger = max(chains, key=lambda chain: len(chain[1]))
-    for _, _, history in chains:
-        if history.opened is not None:
-            population.is_public &= history.opened.public
-    for moment, chain, _ in chains:
-        yield from _not_its_beginning(population, moment, chain, longest_at, longest)
-
-
-def _not_its_beginning(
-    population: Population, moment: Moment, chain: list[str], longest_at: Moment, longest: list[str]
-) -> Iterator[Finding]:
-    """Yield where a chain is not the beginning of the longest, and where that asked about is not the end."""
-    pairs = enumerate(zip(chain, longest, strict=False), 1)
-    fork = next((number for number, (one, other) in pairs if one != other), None)
-    if fork is not None:
-        yield Finding(
-            LEDGER,
-            f"is another chain of population {shown(population.name)} than {_at(longest_at.revision)} has: "
-            f"they part at entry {fork}",
-            "error",
-            moment.revision,
-        )
-    elif moment.revision is None and len(chain) < len(longest):
-        more = f"{_at(longest_at.revision)} holds {len(longest) - len(chain)} more entries"
-        yield Finding(
-            LEDGER,
-            f"was cut: {more}, and this builds on it" if longest_at.is_past else f"is not the latest: {more}",
-            population.severity if longest_at.is_past else "warning",
-        )
-
-
-def _releases(population: Population) -> Iterator[Finding]:
-    """Yield releases that contradict themselves, and those that no ledger entry covers."""
-    covered = population.ledger.releases if population.ledger else {}
-    for release in sorted(population.seen):
-        seen = population.seen[release]
-        told = [one for one in seen if one.event is not None]
-        if not told:
-            yield Finding(
-                TRACE,
-                f"shows release {shown(release)}, which no charge covers",
-                population.severity,
-                seen[0].revision,
-            )
-        for one in told[1:]:
-            if (one.event, one.split, one.unit, one.relation) != (
-                told[0].event,
-                told[0].split,
-                told[0].unit,
-                told[0].relation,
-            ):
-                yield Finding(
-                    one.file,
-                    f"charges release {shown(release)} otherwise than {_at(told[0].revision)}: "
-                    f"{shown(one.event)}, not {shown(told[0].event)}",
-                    "error",
-                    one.revision,
-                )
-                break
-        if release not in covered:
-            yield Finding(
-                seen[0].file,
-                f"shows release {shown(release)} of population {shown(population.name)}, in no ledger",
-                population.severity,
-                seen[0].revision,
-            )
-        elif told and told[0].event != covered[release].event and covered[release].state != "reserved":
-            yield Finding(
-                told[0].file,
-                f"charges release {shown(release)} otherwise than the ledger: {shown(told[0].event)}, not "
-                f"{shown(covered[release].event)}",
-                "error",
-                told[0].revision,
-            )
 
 
 def events_of(population: Population) -> dict[str, list[Mapping[str, Any]]]:
     """Return the serialised events of every release by split, those that only the ledger knows included.
 
-    A release counts by its charges where it has any, for each different one of them, and else by the ledger.
+    A release counts by what evidence shows of it, for each different event of it, and else by the ledger.
     """
     found: dict[str, list[Mapping[str, Any]]] = {}
     for release in sorted(population.seen):
@@ -280,9 +95,119 @@ def events_of(population: Population) -> dict[str, list[Mapping[str, Any]]]:
     return found
 
 
-def _at(revision: str | None) -> str:
-    return "the evidence asked about" if revision is None else f"commit {revision[:12]}"
+def _of(populations: dict[str, Population], name: str) -> Population:
+    return populations.setdefault(name, Population(name=name))
 
 
-def _dict(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
+def _declare(moment: Moment, populations: dict[str, Population]) -> None:
+    name, delta = moment.population.get("name"), moment.plan.get("delta")
+    if isinstance(name, str):
+        population = _of(populations, name)
+        population.declarations.append(moment.population.get("public") is True)
+        if isinstance(delta, float) and 0 < delta < 1:
+            population.deltas.add(delta)
+
+
+def _chains(
+    moments: Sequence[Moment], populations: dict[str, Population], found: list[Finding]
+) -> Iterator[_Chain]:
+    """Yield every chain that keeps its rules; of the evidence asked about the audit says which do not."""
+    for moment in moments:
+        for file, value in moment.evidence.ledgers().items():
+            population = _of(populations, str(value.get("population")))
+            try:
+                history = checked_history(value)
+            except ValueError as error:
+                if moment.revision is not None:
+                    found.append(Finding(file, str(error), population.severity, moment.revision))
+                continue
+            if history.opened is not None:
+                population.declarations.append(history.opened.public)
+            yield _Chain(moment, file, history)
+
+
+def _unreadable(moment: Moment, populations: Mapping[str, Population]) -> Iterator[Finding]:
+    if moment.revision is None:
+        return  # the audit of the evidence asked about has said it
+    population = populations.get(str(moment.population.get("name")))
+    for finding in moment.evidence.unreadable:
+        severity = population.severity if population else "error"
+        yield Finding(finding.file, finding.problem, severity, moment.revision)
+
+
+def _went_back(moments: Sequence[Moment], populations: Mapping[str, Population]) -> Iterator[Finding]:
+    """Yield evidence of an older version than a commit that it builds on: its rules ask for less."""
+    for asked in moments:
+        later = next((one for one in moments if one.is_past and one.version > asked.version > 0), None)
+        if asked.revision is None and later is not None:
+            yield Finding(
+                PLAN,
+                f"is of version {asked.version}, and {later.named()} before it of version {later.version}",
+                _of(dict(populations), str(asked.population.get("name"))).severity,
+            )
+
+
+def _one_chain(population: Population, chains: Sequence[_Chain]) -> Iterator[Finding]:
+    """Choose the longest chain, and yield every other that is not a beginning of it."""
+    if not chains:
+        return
+    longest = max(chains, key=lambda chain: chain.history.length)
+    population.ledger, whole = longest.history, longest.digests()
+    for chain in chains:
+        pairs = enumerate(zip(chain.digests(), whole, strict=False), 1)
+        fork = next((number for number, (one, other) in pairs if one != other), None)
+        if fork is not None:
+            yield Finding(
+                chain.file,
+                f"is another chain of population {shown(population.name)} than {longest.moment.named()} has: "
+                f"they part at entry {fork}",
+                "error",
+                chain.moment.revision,
+            )
+    asked = [chain for chain in chains if chain.moment.revision is None]
+    held = max((chain.history.length for chain in asked), default=len(whole))
+    if held < len(whole):
+        more = f"{longest.moment.named()} holds {len(whole) - held} more entries"
+        is_past = longest.moment.is_past
+        yield Finding(
+            LEDGER,
+            f"was cut: {more}, and this builds on it" if is_past else f"is not the latest: {more}",
+            population.severity if is_past else "warning",
+        )
+
+
+def _releases(population: Population) -> Iterator[Finding]:
+    """Yield releases that contradict themselves, and those that no charge or no ledger entry covers."""
+    covered = population.ledger.releases if population.ledger else {}
+    for release in sorted(population.seen):
+        seen = population.seen[release]
+        told = [one for one in seen if one.event is not None]
+        if not any(one.is_charge for one in seen):
+            what = "which no charge covers" + ("" if told else ", and no plan says what it spent")
+            yield Finding(
+                seen[0].file, f"shows release {shown(release)}, {what}", population.severity, seen[0].revision
+            )
+        other = next((one for one in told if one.counts_as() != told[0].counts_as()), None)
+        if other is not None:
+            yield Finding(
+                other.file,
+                f"charges release {shown(release)} otherwise than {named(told[0].revision)}: "
+                f"{shown(other.event)}, not {shown(told[0].event)}",
+                "error",
+                other.revision,
+            )
+        if release not in covered:
+            yield Finding(
+                seen[0].file,
+                f"shows release {shown(release)} of population {shown(population.name)}, in no ledger",
+                population.severity,
+                seen[0].revision,
+            )
+        elif told and told[0].event != covered[release].event and covered[release].state != "reserved":
+            yield Finding(
+                told[0].file,
+                f"charges release {shown(release)} otherwise than the ledger: {shown(told[0].event)}, not "
+                f"{shown(covered[release].event)}",
+                "error",
+                told[0].revision,
+            )

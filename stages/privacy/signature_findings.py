@@ -63,9 +63,9 @@ def artifacts_of(evidence: Evidence) -> dict[str, str]:
     }
 
 
-def chain_of(evidence: Evidence) -> list[str] | None:
-    """Return the digests of the ledger's entries in order, None where the ledger cannot be read."""
-    entries = evidence.values.get(LEDGER, {}).get("entries")
+def chain_of(evidence: Evidence, file: str = LEDGER) -> list[str] | None:
+    """Return the digests of a ledger's entries in order, None where it cannot be read."""
+    entries = evidence.values.get(file, {}).get("entries")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         return None
     return [str(entry.get("digest")) for entry in entries]

@@ -8,13 +8,14 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 import dp_accounting
 
 from stages.core.canonical import canonical_json
 from stages.core.schema import parse
-from stages.privacy.accountants import price
+from stages.privacy.accountants import Relation, price
 from stages.privacy.accounting import FINE_GRID, epsilon_of, is_nonprivate
 from stages.privacy.events import event_from_json, event_to_json
 from stages.privacy.evidence import CHARGES, CHOICES, METRICS, PLAN, STATEMENT, TRACE, Evidence
@@ -185,7 +186,7 @@ def _statement_findings(plan: Plan, charges: Mapping[str, Any], evidence: Eviden
         "delta": plan.delta,
         "target_epsilon": plan.target_epsilon,
         "accountant": plan.accountant,
-        "rdp_epsilon": _rdp(events, plan),
+        "rdp_epsilon": _rdp(tuple(events), plan.delta, plan.relation),
         "sampler": plan.sampler,
         "steps": plan.sampling.steps,
         "sampling_rate": plan.sampling.rate,
@@ -210,11 +211,12 @@ def _statement_findings(plan: Plan, charges: Mapping[str, Any], evidence: Eviden
     yield from differences(STATEMENT, expected, stored)
 
 
-def _rdp(events: list[dp_accounting.DpEvent], plan: Plan) -> float | None:
+@cache
+def _rdp(events: tuple[dp_accounting.DpEvent, ...], delta: float, relation: Relation) -> float | None:
     """Return the one cross-check of version 1, which was left out under replace-one."""
-    if plan.relation == "replace_one" or any(is_nonprivate(event) for event in events):
+    if relation == "replace_one" or any(is_nonprivate(event) for event in events):
         return None
-    return price("RDP", events, plan.delta, plan.relation, grid=FINE_GRID)
+    return price("RDP", events, delta, relation, grid=FINE_GRID)
 
 
 def _sentences(statement: Mapping[str, Any]) -> tuple[str, ...]:

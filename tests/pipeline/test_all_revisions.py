@@ -4,11 +4,15 @@ from pathlib import Path
 
 import dp_accounting
 import pytest
+from forgeries import OTHERS
+from honest_evidence import Run, entries_of
 from stored_evidence import edited, stored, written
 
 from pipeline.audit import audit
+from stages.core.canonical import canonical_json
 from stages.core.entry import quiet_accountants
 from stages.privacy.accounting import epsilon_of, step_event
+from stages.privacy.chain import chain_to_json
 from stages.privacy.evidence import CHARGES, LOCK, PLAN, TRACE
 from tests.pipeline.test_evidence_source import git
 
@@ -113,3 +117,35 @@ def test_incomplete_evidence_of_the_past_still_shows_its_releases(history: Path)
     git(history, "commit", "--quiet", "--all", "--message", "half")
     written(history, stored("1.2"))
     assert len(counted(audit(history, history=True))["releases"]) == 3
+
+
+def test_a_ledger_that_was_exported_and_removed_counts(history: Path) -> None:
+    others = chain_to_json(OTHERS.name, entries_of(Run(population=OTHERS, crashed=("crashed",))))
+    written(history, {"data/ledger/others.json": canonical_json(others)})
+    git(history, "add", "--all"), git(history, "commit", "--quiet", "--message", "export")
+    (
+        git(history, "rm", "--quiet", "data/ledger/others.json"),
+        git(history, "commit", "--quiet", "--message", "gone"),
+    )
+    verdict = audit(history, history=True)
+    (found,) = [one for one in verdict["all_revisions"]["populations"] if one["population"] == OTHERS.name]
+    assert [release["ledger"] for release in found["releases"]] == [
+        "abandoned",
+        "settled",
+        "settled",
+        "settled",
+    ]
+    assert found["filter"]["epsilon"] < 12
+    assert [price["what"] for price in found["recomputed"]] == [
+        "all releases, heldout (1)",
+        "all releases, train (3)",
+    ]
+
+
+def test_a_broken_export_is_named(history: Path) -> None:
+    others = chain_to_json(OTHERS.name, entries_of(Run(population=OTHERS)))
+    del others["entries"][2]
+    written(history, {"data/ledger/others.json": canonical_json(others)})
+    found = [one for one in audit(history)["findings"] if one["severity"] == "error"]
+    assert [one["file"] for one in found] == ["data/ledger/others.json"]
+    assert "is broken" in found[0]["problem"]
