@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pipeline.all_revisions import all_revisions
 from pipeline.evidence_files import evidence_at
 from pipeline.evidence_source import Checkout, EvidenceSource, Repository, Revision
+from pipeline.executed_code import checked_code
 from pipeline.key_files import read_key_file
 from pipeline.verdict import verdict_text
 from stages.core.entry import quiet_accountants
@@ -74,8 +75,9 @@ def audit(
     weights, weights_found = "not checked", list[Finding]()
     if source.revision is None or require_weights:
         weights, weights_found = _weights(root / ADAPTER, evidence, require_weights)
+    code, code_found = checked_code(root, evidence)
     everything, in_history = all_revisions(root, evidence) if history else (None, [])
-    found = [*audited.findings, *signature.findings, *weights_found, *in_history]
+    found = [*audited.findings, *signature.findings, *weights_found, *code_found, *in_history]
     statement, plan = (evidence.values.get(file, {}) for file in (STATEMENT, PLAN))
     signed = signature.signed
     return {
@@ -101,6 +103,7 @@ def audit(
             "day": signed.commitment.day if signed else None,
         },
         "weights": weights,
+        "code": code,
         "target_epsilon": plan.get("target_epsilon"),
         "releases": _releases(statement),
         **{key: statement.get(key) for key in _STATED},

@@ -3,7 +3,7 @@
 import os
 import stat
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -83,8 +83,12 @@ class Revision:
         """Return a file's bytes as the commit holds them."""
         if not is_plain(path):
             raise ValueError(f"{path!a} is no plain path")
-        blob = self.repository.blobs([self.revision], [path])[self.revision].get(path)
-        return None if blob is None else self.repository.content(blob)
+        return self.read_all([path]).get(path)
+
+    def read_all(self, paths: Sequence[str]) -> dict[str, bytes]:
+        """Return the bytes of those ``paths`` that are files of the commit."""
+        blobs = self.repository.blobs([self.revision], paths)[self.revision]
+        return dict(zip(blobs, self.repository.contents(list(blobs.values())), strict=True))
 
     def names(self, folder: str) -> list[str]:
         """Return the names of what lies in a folder of the commit."""
@@ -131,13 +135,13 @@ class Repository:
         shown = self._git("show", "--no-patch", "--format=%cs %s", commit).stdout
         return shown.decode(errors="replace").strip()
 
-    def blobs(self, commits: Iterable[str], paths: Sequence[str]) -> dict[str, Mapping[str, str]]:
+    def blobs(self, commits: Sequence[str], paths: Sequence[str]) -> dict[str, Mapping[str, str]]:
         """Return, for each commit, the object names of those ``paths`` that are files in it."""
         prefix = self._git("rev-parse", "--show-prefix").stdout.decode().rstrip("\n")
         names = [(commit, path) for commit in commits for path in paths]
         asked = "".join(f"{commit}:{prefix}{path}\n" for commit, path in names)
         answers = self._git("cat-file", "--batch-check=%(objecttype) %(objectname)", given=asked.encode())
-        found: dict[str, dict[str, str]] = {commit: {} for commit, _ in names}
+        found: dict[str, dict[str, str]] = {commit: {} for commit in commits}
         for (commit, path), line in zip(names, answers.stdout.decode().splitlines(), strict=True):
             kind, _, name = line.partition(" ")
             if kind == "blob":
@@ -157,12 +161,20 @@ class Repository:
         listed = self._git(*log, "--", folder).stdout.decode(errors="replace")
         return sorted({path.strip("\n") for path in listed.split("\0")} - {""})
 
-    def content(self, blob: str) -> bytes:
-        """Return the bytes of an object; one that is huge or missing is a ValueError."""
-        size = int(self._git("cat-file", "-s", blob).stdout)
-        if size > LARGEST:
-            raise ValueError(f"object {blob} is larger than {LARGEST} bytes")
-        return self._git("cat-file", "blob", blob).stdout
+    def contents(self, blobs: Sequence[str]) -> list[bytes]:
+        """Return the bytes of objects; one that is huge or missing is a ValueError."""
+        asked = "".join(f"{blob}\n" for blob in blobs).encode()
+        for line in self._git("cat-file", "--batch-check=%(objectsize)", given=asked).stdout.splitlines():
+            if not line.isdigit() or int(line) > LARGEST:
+                raise ValueError(
+                    f"a file of {self.root} is missing from its history, or over {LARGEST} bytes"
+                )
+        answer, found = self._git("cat-file", "--batch=%(objectsize)", given=asked).stdout, []
+        while answer:
+            size, _, rest = answer.partition(b"\n")
+            found.append(rest[: int(size)])
+            answer = rest[int(size) + 1 :]
+        return found
 
     def _git(
         self, *arguments: str, given: bytes | None = None, check: bool = True

@@ -58,6 +58,7 @@ def _head(verdict: Mapping[str, Any]) -> Iterator[str]:
     )
     yield f"- signature: {signed}"
     yield f"- weights: {verdict['weights']}"
+    yield f"- code: {verdict['code']}"
 
 
 def _total(total: Any) -> Iterator[str]:

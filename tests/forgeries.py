@@ -510,6 +510,12 @@ FORGERIES: dict[str, Forgery] = {
         TRACE,
         "is not the file that dvc.lock records",
     ),
+    "figures of another adapter": Forgery(
+        at(LOCK, "stages.evaluate.deps.0.md5", name("other") + ".dir"),
+        "audit",
+        LOCK,
+        "stage evaluate read another 'models/adapter' than the one recorded",
+    ),
     "an earlier release taken out, chained anew": Forgery(
         chained(dropping("before")), "signature", LEDGER, "was cut"
     ),

@@ -11,7 +11,8 @@ from commands import Command, commands
 from stored_evidence import edited, stored, written
 
 from pipeline.audit import audit
-from stages.privacy.evidence import FILES, LEDGER, LOCK, PLAN, TRACE
+from stages.ledger.evidence import EXPORTED
+from stages.privacy.evidence import EXPORTS, FILES, LEDGER, LOCK, PLAN, TRACE
 
 
 @pytest.fixture
@@ -133,3 +134,7 @@ def test_present_weights_are_checked_and_swapped_ones_are_noticed(ran_checkout):
     assert ["models/adapter/adapter_model.safetensors"] == [
         finding["file"] for finding in verdict["findings"] if finding["severity"] == "error"
     ]
+
+
+def test_the_audit_and_the_ledger_agree_where_exports_lie() -> None:
+    assert Path(EXPORTS) == EXPORTED

@@ -110,3 +110,16 @@ def test_a_checkout_below_the_top_of_its_repository_is_read_by_its_own_paths(rep
     head = commit(below, "inner")
     assert Revision(Repository(below), head).read(PLAN) == b"inner"
     assert Revision(Repository(repository), head).read(PLAN) is None
+
+
+def test_many_files_are_read_at_once_whatever_they_hold(repository: Path) -> None:
+    (repository / "empty").write_bytes(b"")
+    (repository / "lines").write_bytes(b"7\n\n12\n")
+    head = commit(repository, "one")
+    revision = Revision(Repository(repository), head)
+    assert revision.read_all(["lines", "none", "empty", PLAN]) == {
+        "lines": b"7\n\n12\n",
+        "empty": b"",
+        PLAN: b"one",
+    }
+    assert revision.read_all([]) == {}
