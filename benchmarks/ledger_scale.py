@@ -92,7 +92,11 @@ def bodies() -> Iterator[Body]:
     costs = [stored_cost(event, limit.order, RELATION) for event in events]
     number = 0
     while True:
-        same = {"release": f"{number:032x}", "event": events[number % 50], "cost": costs[number % 50]}
+        same: dict[str, Any] = {
+            "release": f"{number:032x}",
+            "event": events[number % 50],
+            "cost": costs[number % 50],
+        }
         yield ReserveBody(stage="finetune", split="train", sampler="poisson", **same)
         released = {f"models/adapter/{name}": f"{number:064x}" for name in ("config", "weights")}
         yield SettleBody(released=released, code="0" * 64, commit="0" * 40, versions={"torch": "2"}, **same)
@@ -134,8 +138,8 @@ def render(result: dict[str, Any]) -> str:
     lines = [
         "# What the ledger costs as it grows",
         "",
-        f"`python -m benchmarks.ledger_scale --json FILE`; {result['about']}; SQLite; {result['events']} distinct "
-        "events; seconds.",
+        f"`python -m benchmarks.ledger_scale --json FILE`; {result['about']}; SQLite; {result['events']} "
+        "distinct events; seconds.",
         "",
         "| entries | total, cold | total, cached | one more reservation | PLD of all | file, MiB |",
         "|---:|---:|---:|---:|---:|---:|",

@@ -35,7 +35,7 @@ def parse(value: Any, schema: type[Section], where: str) -> Section:
 
 
 @cache
-def _hints(schema: type) -> dict[str, Any]:
+def _hints(schema: Any) -> dict[str, Any]:
     return typing.get_type_hints(schema)
 
 
