@@ -19,17 +19,16 @@ from stages.ledger.evidence import EXPORTED
 from stages.ledger.ledger import Ledger
 from stages.privacy.chain import chain_to_json
 from stages.privacy.events import event_from_json
-from stages.privacy.history import History, history_of
+from stages.privacy.history import History
 from stages.privacy.totals import totals_of
 from stages.reporting.words import event_in_words
-from stages.training.abandoned import give_up
 
 
 def show_command(*, as_json: bool) -> None:
     """Print the account of every population and its releases."""
     quiet_accountants()
     ledger = Ledger.load(make=False)
-    histories = [history_of(name, ledger.entries(name)) for name in ledger.populations()]
+    histories = [ledger.history(name) for name in ledger.populations()]
     found = {"ledger": ledger.place, "populations": [_account(history) for history in histories]}
     if as_json:
         print(json.dumps(found, indent=2, sort_keys=True))
@@ -51,6 +50,8 @@ def export_command(population: str | None, to: Path | None) -> None:
 
 def abandon_command(release: str, reason: str) -> None:
     """End a reservation that no run will settle, at the price of everything that its run began."""
+    from stages.training.abandoned import give_up  # it loads torch, and showing needs none
+
     quiet_accountants()
     ledger = Ledger.load(make=False)
     history = _history_with(ledger, release)
@@ -82,7 +83,7 @@ def file_name(population: str) -> str:
 def _history_with(ledger: Ledger, release: str) -> History:
     """Return the history that has a release."""
     for name in ledger.populations():
-        history = history_of(name, ledger.entries(name))
+        history = ledger.history(name)
         if release in history.releases:
             return history
     raise ValueError(f"the ledger {ledger.place} knows no release {release!r}: `dualpriv ledger` lists them")

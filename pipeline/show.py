@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stages.core.files import read_json
-from stages.reporting.words import alarm, count, is_noised, ordered_kinds
+from stages.reporting.words import alarm, count, interval, is_noised, ordered_kinds
 
 METRICS = Path("data/evaluate/metrics.json")
 STATEMENT = Path("data/account/statement.json")
@@ -35,9 +35,12 @@ def _table(metrics: dict[str, Any]) -> Table:
         before, after = metrics["zero_shot"][kind], metrics["tuned"][kind]
         if kind == "all":
             table.add_section()
-        table.add_row(escape(kind), _percent(before), _percent(after), count(after["rows"]))
+        shown = [_percent(found, bool(noised)) for found in (before, after)]
+        table.add_row(escape(kind), *shown, count(after["rows"]))
     return table
 
 
-def _percent(found: dict[str, Any]) -> str:
-    return "-" if found["accuracy"] is None else f"{100 * found['accuracy']:.1f}"
+def _percent(found: dict[str, Any], with_interval: bool) -> str:
+    if found["accuracy"] is None:
+        return "-"
+    return f"{100 * found['accuracy']:.1f}" + (f" ({interval(found)})" if with_interval else "")

@@ -3,6 +3,7 @@
 import dataclasses
 import types
 import typing
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -23,7 +24,7 @@ def parse(value: Any, schema: type[Section], where: str) -> Section:
     """
     if not isinstance(value, dict):
         raise TypeError(f"{where} must be a mapping, got {value!r}")
-    hints = typing.get_type_hints(schema)
+    hints = _hints(schema)
     names = [field.name for field in dataclasses.fields(schema)]  # type: ignore[arg-type]
     unknown, missing = sorted(set(map(str, value)) - set(names)), sorted(set(names) - set(value))
     if unknown:
@@ -31,6 +32,11 @@ def parse(value: Any, schema: type[Section], where: str) -> Section:
     if missing:
         raise KeyError(f"{where} lacks keys {missing}; known: {sorted(names)}")
     return schema(**{name: convert(value[name], hints[name], f"{where}, key '{name}'") for name in names})
+
+
+@cache
+def _hints(schema: Any) -> dict[str, Any]:
+    return typing.get_type_hints(schema)
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:

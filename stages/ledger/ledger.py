@@ -20,7 +20,7 @@ from stages.ledger.store import Store
 from stages.ledger.tables import ENTRIES, SECRETS, UNITS
 from stages.privacy.accountants import Relation
 from stages.privacy.chain import Entry, entry_from_content
-from stages.privacy.history import history_of
+from stages.privacy.history import History, history_of
 from stages.privacy.population import Population
 from stages.privacy.renyi_filter import Limit
 from stages.privacy.reserving import (
@@ -144,6 +144,12 @@ class Ledger:
             found = _entries(connection, population)
         history_of(population, found)
         return found
+
+    def history(self, population: str) -> History:
+        """Return what the chain of ``population`` says, checked."""
+        with self._store.reading() as connection:
+            found = _entries(connection, population)
+        return history_of(population, found)
 
     def populations(self) -> list[str]:
         """Return the populations of which something is recorded, sorted."""

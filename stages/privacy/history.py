@@ -158,7 +158,10 @@ def _release(
     """Take an entry about a release into ``releases`` and ``sums``."""
     if now.opened is None:
         raise ValueError(f"{where} is about a release, and the population is not open")
-    _require_cost(now.opened, body, where)
+    try:
+        _require_cost(now.opened, body)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
     known = releases.get(body.release)
     if isinstance(body, ReserveBody):
         if known is not None:
@@ -189,18 +192,15 @@ def _release(
     sums[slot] = sums.get(slot, Fraction()) + Fraction(known.cost or 0)
 
 
-def _require_cost(opened: OpenBody, body: ReserveBody | SettleBody | AbandonBody, where: str) -> None:
-    try:
-        event_from_json(body.event)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+def _require_cost(opened: OpenBody, body: ReserveBody | SettleBody | AbandonBody) -> None:
     if opened.limit is None:
+        event_from_json(body.event)
         if body.cost is not None:
-            raise ValueError(f"{where} has a cost, though a public population has no filter to price it")
+            raise ValueError("it has a cost, though a public population has no filter to price it")
         return
     cost = stored_cost(body.event, opened.limit.order, opened.relation)
     if body.cost is None or math.isinf(cost) or not math.isclose(body.cost, cost, rel_tol=ROUNDING / 2):
-        raise ValueError(f"{where} says that its event costs {body.cost}, and it costs {cost!r}")
+        raise ValueError(f"it says that its event costs {body.cost}, and it costs {cost!r}")
 
 
 def _require_admitted(now: History, where: str) -> None:

@@ -14,7 +14,7 @@ from stages.core.scratch import scratch_folder
 from stages.ledger.ledger import Ledger
 from stages.privacy.accountants import Relation
 from stages.privacy.events import event_from_json
-from stages.privacy.history import Release, history_of
+from stages.privacy.history import Release
 from stages.privacy.plan import read_plan
 from stages.privacy.population import Population
 from stages.privacy.reserving import Reservation
@@ -125,7 +125,7 @@ def give_up(stage: str, release: str, population: str) -> dp_accounting.DpEvent 
 
 def released(ledger: Ledger, population: str, release: str) -> Release | None:
     """Return what the ledger knows of a release, or None."""
-    return history_of(population, ledger.entries(population)).releases.get(release)
+    return ledger.history(population).releases.get(release)
 
 
 def was_abandoned(ledger: Ledger, population: str) -> Callable[[str], bool]:

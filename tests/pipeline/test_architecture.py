@@ -84,6 +84,14 @@ def test_only_the_flow_imports_prefect() -> None:
     assert importers("prefect") == {"pipeline/flow.py"}
 
 
+def test_only_the_ledger_knows_its_database() -> None:
+    """Rules are pure functions in stages/privacy, and the audit works without a database."""
+    found = importers("sqlalchemy", "alembic", "psycopg", "sqlite3")
+    assert found and all(path.startswith("stages/ledger/") for path in found)
+    reached = {name for name, _ in first_party(REPOSITORY / "pipeline/audit.py")}
+    assert not any(name.startswith("stages.ledger") for name in reached)
+
+
 def test_the_orchestrator_imports_no_machine_learning() -> None:
     """The module of ``dualpriv predict`` asks a library of the stages; nothing else here needs a model."""
     assert importers("torch", "transformers", "peft", "numpy", under="pipeline") == set()

@@ -47,7 +47,7 @@ def test_noised_counts_are_shown_as_such(checkout: Path, capsys: pytest.CaptureF
     printed = capsys.readouterr().out
     lines = [line.replace("\u2502", " ").split() for line in printed.splitlines()]
     assert "noised" in printed.splitlines()[0]
-    assert ["digit", "75.0", "75.0", "about", "40"] in lines
+    assert ["digit", *2 * ["75.0", "(60.0", "to", "90.0)"], "about", "40"] in lines
     assert ["other", "-", "-", "about", "-2"] in lines
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from io import BytesIO
@@ -16,6 +17,7 @@ from stages.core.contract import Stage
 from stages.core.files import sha256
 from stages.ingest import Ingest
 from stages.ledger.ledger import Ledger
+from stages.privacy.chain import SplitBody
 from stages.records.split import split_of
 from stages.records.store import read_rows
 
@@ -189,6 +191,34 @@ def test_every_unit_lies_where_its_own_id_puts_it(folder: Path) -> None:
         assert {split_of(row.unit, key, 0.3) for row in read_rows(folder / "data" / "records" / name)} == {
             name
         }
+
+
+@pytest.mark.parametrize(
+    ("given", "rule"),
+    [
+        ({"heldout": 0.3}, "keyed hash of the unit, held out 0.3"),
+        ({"heldout": 0.25}, "keyed hash of the unit, held out 0.25"),
+        ({"fold": "fold"}, "field 'fold' of the source"),
+    ],
+)
+def test_the_ledger_knows_what_decides_a_split(given: dict[str, Any], rule: str, folder: Path) -> None:
+    rows = [record(number, f"p{number}") | {"fold": ("train", "heldout")[number % 2]} for number in range(40)]
+    write_records(folder / "private", rows)
+    write_params(folder, **given)
+    for _ in range(2):
+        Ingest.load().run()
+    (entry,) = Ledger.load().entries("clinic")
+    assert entry.body == SplitBody(rule=rule)
+
+
+def test_records_of_another_populations_unit_are_refused_before_anything_is_written(folder: Path) -> None:
+    Ingest.load().run()
+    shutil.rmtree(folder / "data")
+    write_params(folder, name="research")
+    with pytest.raises(ValueError, match="of units that belong to another declared population") as refused:
+        Ingest.load().run()
+    assert not any(word in str(refused.value) for word in ("clinic", "patient"))
+    assert not (folder / "data").exists() and Ledger.load().populations() == ["clinic"]
 
 
 @pytest.mark.parametrize("heldout", [0.0, 1.0, -0.1, float("nan")])

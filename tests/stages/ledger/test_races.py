@@ -26,8 +26,8 @@ def test_of_64_that_reserve_a_tenth_at_once_exactly_ten_succeed(place: str) -> N
     assert found.limit.admits(found.reserved) and found.remaining < found.reserved / 10
 
 
-def test_64_that_ask_for_the_same_release_get_one(place: str) -> None:
-    assert at_once(reserve, [(1,)] * MANY) == ["reserve"] * MANY
+def test_those_who_ask_for_the_same_release_get_one(place: str) -> None:
+    assert at_once(reserve, [(1,)] * 16) == ["reserve"] * 16
     assert kinds() == ["open", "reserve"]
 
 
@@ -52,5 +52,5 @@ def test_a_unit_that_is_claimed_at_once_gets_one_population(place: str) -> None:
 
 
 def test_control_processes_do_run_at_once() -> None:
-    spans = [tuple(map(float, answer.split())) for answer in at_once(span, [()] * MANY)]
+    spans = [tuple(map(float, answer.split())) for answer in at_once(span, [()] * 16)]
     assert max(start for start, _ in spans) < min(end for _, end in spans)

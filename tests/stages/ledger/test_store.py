@@ -205,6 +205,7 @@ def test_a_disk_that_is_full_is_one_sentence_and_changes_nothing(folder: Path, l
     assert printed == ["2", full, "3"], "the second entry is the first reservation, and the third the next"
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_from_the_start_is_one_sentence(folder: Path, ledger_file: Path) -> None:
     place = ledger_file.parent
     place.mkdir()
@@ -213,6 +214,7 @@ def test_a_disk_that_is_full_from_the_start_is_one_sentence(folder: Path, ledger
     assert printed == [f"no space left on disk ({ledger_file}): free some and run it again", "2"]
 
 
+@pytest.mark.slow
 def test_a_read_only_file_system_is_one_sentence(folder: Path, ledger_file: Path) -> None:
     Ledger.load()
     place = ledger_file.parent
