@@ -24,7 +24,7 @@ def parse(value: Any, schema: type[Section], where: str) -> Section:
     """
     if not isinstance(value, dict):
         raise TypeError(f"{where} must be a mapping, got {value!r}")
-    hints = _hints(schema)
+    hints = _hints(schema)  # type: ignore[arg-type]
     names = [field.name for field in dataclasses.fields(schema)]  # type: ignore[arg-type]
     unknown, missing = sorted(set(map(str, value)) - set(names)), sorted(set(names) - set(value))
     if unknown:
