@@ -17,7 +17,7 @@ from stages.core.entry import quiet_accountants
 from stages.core.files import sha256
 from stages.privacy.audit import audit_of, weight_findings
 from stages.privacy.evidence import PLAN, STATEMENT, TRACE, Evidence
-from stages.privacy.findings import Finding, is_sound
+from stages.privacy.findings import Finding, in_brief, is_sound
 from stages.privacy.signature import public_key
 from stages.privacy.signature_findings import ADAPTER, signature_verdict
 
@@ -77,7 +77,7 @@ def audit(
         weights, weights_found = _weights(root / ADAPTER, evidence, require_weights)
     code, code_found = checked_code(root, evidence)
     everything, in_history = all_revisions(root, evidence) if history else (None, [])
-    found = [*audited.findings, *signature.findings, *weights_found, *code_found, *in_history]
+    found = in_brief([*audited.findings, *signature.findings, *weights_found, *code_found, *in_history])
     statement, plan = (evidence.values.get(file, {}) for file in (STATEMENT, PLAN))
     signed = signature.signed
     return {

@@ -457,6 +457,18 @@ FORGERIES: dict[str, Forgery] = {
         LEDGER,
         "says that its event costs 0.001",
     ),
+    "a path trick in the ledger, chained anew": Forgery(
+        chained(lambda entries: _own(entries, "settle")["released"].update({"../../plan.json": "0" * 64})),
+        "audit",
+        LEDGER,
+        "settles the artifact '../../plan.json', which is no plain path",
+    ),
+    "an event that keeps an accountant busy for ever, chained anew": Forgery(
+        chained(lambda entries: _own(entries, "reserve")["event"].update(count=10**15)),
+        "audit",
+        LEDGER,
+        "an event of 1000000000000000 repetitions",
+    ),
     "a limit raised without its budget, chained anew": Forgery(
         chained(lambda entries: entries[1]["body"]["limit"].update(epsilon=40.0)),
         "audit",

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages.privacy.charge_findings import charge_findings
-from stages.privacy.evidence import CHARGES, PLAN, TRACE, Evidence
-from stages.privacy.findings import Finding
-from stages.privacy.ledger_findings import export_findings, ledger_findings
+from stages.privacy.evidence import CHARGES, LEDGER, PLAN, TRACE, Evidence
+from stages.privacy.findings import Finding, differences
+from stages.privacy.ledger_findings import checked_history, export_findings, ledger_findings
 from stages.privacy.lock_findings import lock_findings
 from stages.privacy.plan import Plan, read_plan
 from stages.privacy.plan_findings import plan_findings
-from stages.privacy.rebuilt_findings import rebuilt_charges, rebuilt_findings
+from stages.privacy.rebuilt_findings import rebuilt_charges, statement_findings
 from stages.privacy.recomputed import Priced, disagreements, priced_charges, priced_pass
 from stages.privacy.trace_findings import trace_findings, trace_form_findings
 from stages.privacy.version_one import charges_of_one, plan_of_one, rebuilt_findings_of_one, trace_of_one
@@ -72,8 +72,14 @@ def _rebuilt(plan: Plan, evidence: Evidence, charges: Mapping[str, Any]) -> Iter
         yield from rebuilt_findings_of_one(plan, evidence, charges)
     else:
         yield from charge_findings(plan, evidence, charges)
-        yield from ledger_findings(plan, evidence, charges)
-        yield from rebuilt_findings(plan, evidence, charges)
+        yield from differences(CHARGES, charges, evidence.values[CHARGES])
+        try:
+            history = checked_history(evidence.values[LEDGER])
+        except ValueError as error:
+            yield Finding(LEDGER, str(error))
+            return
+        yield from ledger_findings(plan, evidence, charges, history)
+        yield from statement_findings(plan, evidence, charges)
 
 
 def weight_findings(trace: Mapping[str, Any], present: Mapping[str, str]) -> Iterator[Finding]:

@@ -33,7 +33,13 @@ STAGE_OF = {
 }
 """Each file of the evidence, and the stage that writes it, in the order of the stages."""
 FILES = tuple(STAGE_OF)
-READ = (*FILES, LOCK, SIGNATURE)
+ATTACHED = {
+    "data/profile/importance.csv": "profile",
+    "data/calibrate/fidelity.csv": "calibrate",
+    "data/report/report.html": "report",
+}
+"""What people look at: drawn from the evidence, recorded and signed with it, and never read as a value."""
+READ = (*FILES, *ATTACHED, LOCK, SIGNATURE)
 _VERSIONED = (PLAN, TRACE, CHARGES, STATEMENT)
 _SINCE = {LEDGER: 2, METRICS: 2}
 """Files that an earlier version could do without."""

@@ -1,11 +1,13 @@
 """What an audit finds: one thing that does not hold, where, and how bad that is."""
 
 import reprlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Severity = Literal["error", "warning"]
+_MOST, _LONGEST = 30, 600
 _SHORT = reprlib.Repr()
 _SHORT.maxdict = _SHORT.maxlist = 12
 _SHORT.maxstring = _SHORT.maxother = 200
@@ -23,6 +25,22 @@ class Finding:
     severity: Severity = "error"
     revision: str | None = None
     """The commit that holds the file; None for the evidence that was asked about."""
+
+
+def in_brief(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings of which each is short and no file has many: how many there are a forger chooses."""
+    found, counts = list[Finding](), Counter[tuple[str, Severity, str | None]]()
+    for finding in findings:
+        key = (finding.file, finding.severity, finding.revision)
+        counts[key] += 1
+        if counts[key] <= _MOST:
+            text = finding.problem
+            found.append(replace(finding, problem=text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."))
+    more = [(key, count - _MOST) for key, count in counts.items() if count > _MOST]
+    return found + [
+        Finding(file, f"has {count} more findings", severity, revision)
+        for (file, severity, revision), count in more
+    ]
 
 
 def is_sound(findings: list[Finding]) -> bool:

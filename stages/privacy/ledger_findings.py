@@ -3,23 +3,21 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stages.privacy.chain import SettleBody, entry_from_json
+from stages.privacy.artifact_names import is_plain
+from stages.privacy.chain import AbandonBody, Body, ReserveBody, SettleBody, chain_from_json, entry_from_json
+from stages.privacy.events import event_from_json
 from stages.privacy.evidence import LEDGER, PLAN, TRACE, Evidence
 from stages.privacy.findings import Finding, shown
-from stages.privacy.history import History
-from stages.privacy.ledger_evidence import read_ledger
+from stages.privacy.history import History, history_of
 from stages.privacy.plan import Plan
+from stages.privacy.priceable import require_priceable
 from stages.privacy.signature_findings import artifacts_of
 
 
-def ledger_findings(plan: Plan, evidence: Evidence, charges: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield every rule that the chain breaks, and every release of the pass that it does not cover."""
-    value = evidence.values[LEDGER]
-    try:
-        history = checked_history(value)
-    except ValueError as error:
-        yield Finding(LEDGER, str(error))
-        return
+def ledger_findings(
+    plan: Plan, evidence: Evidence, charges: Mapping[str, Any], history: History
+) -> Iterator[Finding]:
+    """Yield where the ledger, whose rules were checked, is not that of the plan, or lacks a release."""
     if history.population != plan.population.name:
         yield Finding(
             LEDGER,
@@ -42,11 +40,27 @@ def export_findings(evidence: Evidence) -> Iterator[Finding]:
 
 
 def checked_history(value: Mapping[str, Any]) -> History:
-    """Return the history that a stored chain tells; anything wrong with it is a ValueError."""
+    """Return the history that a stored chain tells; anything wrong with it is a ValueError.
+
+    Guarantee: beside the rules of its writer, no event in it keeps an accountant busy for ever, and no name
+    of an artifact leads elsewhere.
+    """
     try:
-        return read_ledger(value, str(value.get("population")))
+        chain = chain_from_json(value, "the ledger")
+        for entry in chain:
+            _require_harmless(entry.body)
+        return history_of(str(value.get("population")), chain)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"is broken: {error.args[0] if error.args else error}") from None
+
+
+def _require_harmless(body: Body) -> None:
+    if isinstance(body, ReserveBody | SettleBody | AbandonBody):
+        require_priceable(event_from_json(body.event))
+    names = body.released if isinstance(body, SettleBody) else ()
+    for name in names:
+        if not is_plain(name):
+            raise ValueError(f"it settles the artifact {shown(name)}, which is no plain path")
 
 
 def _constants(plan: Plan, history: History) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from stages.privacy.evidence import FILES, LOCK, STAGE_OF, Evidence
+from stages.privacy.evidence import ATTACHED, FILES, LOCK, STAGE_OF, Evidence
 from stages.privacy.findings import Finding, shown
 
 
@@ -11,7 +11,7 @@ def lock_findings(evidence: Evidence) -> Iterator[Finding]:
 
     DVC's digests are not keyed: whoever rewrites a file can rewrite them. They find what somebody forgot.
     """
-    for file, stage in STAGE_OF.items():
+    for file, stage in {**STAGE_OF, **ATTACHED}.items():
         if file not in evidence.contents:
             continue
         recorded = evidence.lock.digests(stage, "outs").get(file)
@@ -28,8 +28,12 @@ def _read_as_written(evidence: Evidence) -> Iterator[Finding]:
     written = {
         path: digest for stage in lock.stages() for path, digest in lock.digests(stage, "outs").items()
     }
-    for stage in dict.fromkeys(STAGE_OF.values()):
+    for stage in dict.fromkeys((*STAGE_OF.values(), *ATTACHED.values())):
         for path, digest in lock.digests(stage, "deps").items():
             if written.get(path, digest) != digest:
                 place = path if path in FILES else LOCK
-                yield Finding(place, f"stage {stage} read another {shown(path)} than the one recorded")
+                yield Finding(
+                    place,
+                    f"stage {stage} read another {shown(path)} than the one recorded",
+                    "error" if stage in STAGE_OF.values() else "warning",
+                )

@@ -44,9 +44,8 @@ def _require_form(charge: Mapping[str, Any]) -> None:
     require_priceable(event_from_json(charge["event"]))
 
 
-def rebuilt_findings(plan: Plan, evidence: Evidence, charges: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield where charges and statement are not those that the rest of the evidence gives."""
-    yield from differences(CHARGES, charges, evidence.values[CHARGES])
+def statement_findings(plan: Plan, evidence: Evidence, charges: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield where the statement is not the one that the rest of the evidence gives."""
     stored = evidence.values[STATEMENT]
     yield from accountant_findings(STATEMENT, stored.get("accountant"))
     committed = {file: evidence.sha256(file) for file in _COMMITTED}

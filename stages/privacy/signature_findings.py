@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from stages.privacy.evidence import FILES, LEDGER, LOCK, SIGNATURE, STATEMENT, TRACE, Evidence
+from stages.privacy.evidence import ATTACHED, FILES, LEDGER, LOCK, SIGNATURE, STATEMENT, TRACE, Evidence
 from stages.privacy.findings import Finding, shown
 from stages.privacy.signature import Commitment, LedgerHead, Signed, fingerprint, read_signed, verify
 from stages.privacy.strict_json import strict_json
@@ -55,7 +55,7 @@ def signature_verdict(
 
 def artifacts_of(evidence: Evidence) -> dict[str, str]:
     """Return the SHA-256 of everything that a signature commits to beside the ledger's head."""
-    files = [file for file in (*FILES, LOCK) if file in evidence.contents]
+    files = [file for file in (*FILES, *ATTACHED, LOCK) if file in evidence.contents]
     adapter = evidence.values.get(TRACE, {}).get("adapter")
     named = adapter.items() if isinstance(adapter, dict) else ()
     return {file: evidence.sha256(file) for file in files} | {

@@ -7,6 +7,7 @@ from stages.core.canonical import canonical_json
 
 LARGEST = 1 << 28
 """Bytes of the largest file that is read: a trace of 900,000 steps."""
+DEEPEST = 40
 _DIGITS = 16
 """An integer of more digits is not the same number for a reader that uses doubles."""
 
@@ -33,6 +34,7 @@ def strict_json(content: bytes, where: str) -> Any:
             parse_float=_float,
             parse_int=_int,
         )
+        _require_shallow(value)
         value_spelled = canonical_json(value)
         json.dumps(value, ensure_ascii=False).encode()
     except _Refused as refused:
@@ -46,6 +48,17 @@ def strict_json(content: bytes, where: str) -> Any:
     if value_spelled != content:
         raise ValueError(f"{where} is not spelled as dualpriv spells JSON: its bytes are not what it says")
     return value
+
+
+def _require_shallow(value: Any) -> None:
+    """Refuse nesting over ``DEEPEST``: what walks through a value does so by recursion."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(DEEPEST):
+        inner = [item.values() if isinstance(item, dict) else item for item in level]
+        level = [one for items in inner for one in items if isinstance(one, dict | list)]
+        if not level:
+            return
+    raise _Refused("is nested too deeply")
 
 
 class _Refused(Exception):

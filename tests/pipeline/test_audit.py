@@ -11,8 +11,9 @@ from commands import Command, commands
 from stored_evidence import edited, stored, written
 
 from pipeline.audit import audit
+from pipeline.graph import stage_classes
 from stages.ledger.evidence import EXPORTED
-from stages.privacy.evidence import EXPORTS, FILES, LEDGER, LOCK, PLAN, TRACE
+from stages.privacy.evidence import ATTACHED, EXPORTS, FILES, LEDGER, LOCK, PLAN, TRACE
 
 
 @pytest.fixture
@@ -138,3 +139,20 @@ def test_present_weights_are_checked_and_swapped_ones_are_noticed(ran_checkout):
 
 def test_the_audit_and_the_ledger_agree_where_exports_lie() -> None:
     assert Path(EXPORTS) == EXPORTED
+
+
+def test_all_evidence_of_all_stages_is_read() -> None:
+    written_by = {
+        port.path.as_posix() for stage in stage_classes() for port in stage.ports() if port.evidence
+    }
+    assert written_by == {*FILES, *ATTACHED, "models/pretrained"}
+
+
+def test_a_forger_does_not_choose_how_long_the_page_is(kept: Path, command: Command) -> None:
+    def many(trace):
+        trace["steps"] = [{"step": number, "x" * 10_000: 1} for number in range(2000)]
+        trace["adapter"] = {f"../{number}": "y" * 10_000 for number in range(2000)}
+
+    written(kept, edited(stored("1.2"), TRACE, many))
+    code, page, _ = command("audit")
+    assert code == 1 and len(page) < 60_000 and "more findings" in page

@@ -7,6 +7,11 @@ import pytest
 from stages.core.canonical import canonical_json
 from stages.privacy.strict_json import strict_json
 
+
+def _nested(depth: int) -> object:
+    return [_nested(depth - 1)] if depth else {}
+
+
 REFUSED = {
     "a key twice": (b'{\n  "epsilon": 1.0,\n  "epsilon": 9.0\n}\n', "holds the key 'epsilon' twice"),
     "NaN": (b'{\n  "epsilon": NaN\n}\n', "holds NaN, which is no number"),
@@ -14,6 +19,10 @@ REFUSED = {
     "a float that overflows": (b'{\n  "epsilon": 1e999\n}\n', "holds a number that is too large"),
     "a huge integer": (b'{\n  "steps": ' + b"9" * 5000 + b"\n}\n", "holds an integer of 5000 digits"),
     "deep nesting": (b"[" * 100_000 + b"]" * 100_000, "is nested too deeply"),
+    "nesting that a walk would stumble over": (
+        canonical_json(_nested(60)),
+        "is nested too deeply",
+    ),
     "half a surrogate pair": (b'"\\ud800"\n', "holds text that is not Unicode"),
     "another encoding": ('"é"'.encode("latin-1"), "holds text that is not Unicode"),
     "no JSON": (b"epsilon: 1", "is not valid JSON"),
