@@ -64,7 +64,7 @@ def _contradictions(moment: Moment) -> Iterator[Finding]:
 def _population(
     population: Population, prices: Sequence[Priced], order: Sequence[str | None]
 ) -> dict[str, Any]:
-    covered = population.ledger.releases if population.ledger else {}
+    covered = population.released
     limited = totals_of(population.ledger) if population.ledger else None
     only_in_ledger = [
         {
@@ -89,7 +89,7 @@ def _population(
         "population": population.name,
         "public": population.is_public,
         "releases": [*shown_by_evidence, *only_in_ledger],
-        "composition": population.ledger.composition if population.ledger else "sequential",
+        "composition": population.composition,
         "ledger": None
         if population.ledger is None
         else {"length": population.ledger.length, "head": population.ledger.head},

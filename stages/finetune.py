@@ -26,6 +26,7 @@ from stages.training.key_archive import RunKeyArchive
 from stages.training.loop import Choices, follow, train
 from stages.training.optimizer import Optim
 from stages.training.preparation import learner_for
+from stages.training.priced_precision import require_priced_precision
 from stages.training.run_folder import RunFolder, open_run, run_folder
 from stages.training.settling import reservation, settlement
 from stages.training.trace import trace_json
@@ -56,12 +57,7 @@ class Finetune(Stage):
         """Train from the last checkpoint, in as many processes as were started; the first one writes."""
         RunKeyArchive.load()  # refuses a broken one before anything is spent
         plan = read_plan(read_json(self.plan), str(self.plan))
-        if self.model.precision != "float32" and not plan.population.public:
-            raise ValueError(
-                f"model.precision {self.model.precision}: its rounding lets one unit change what its "
-                "neighbours in a micro-batch add, which nothing prices yet; population "
-                f"'{plan.population.name}' is not public, so set model.precision to float32"
-            )
+        require_priced_precision(self.model, plan.population)
         speed = use(Speed.load())
         with joined(speed.device) as ranks:
             inputs = ResolvedInputs.of(self)

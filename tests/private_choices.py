@@ -14,7 +14,7 @@ from stages.core.params import read_params, read_section
 from stages.ledger.ledger import Ledger
 from stages.privacy.chain import Entry
 from stages.privacy.population import Population
-from stages.training.abandoned import abandon_others
+from stages.training.abandoned import abandon_runs, other_runs
 
 OUTPUT = {
     "profile": "data/profile/profile.json",
@@ -82,7 +82,8 @@ def put_away(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = ledger_of(checkout, monkeypatch)
     with chdir(checkout):
         population = read_section(read_params(), "population", Population)
-        abandon_others(ledger, "profile", "none", population, "add_or_remove_one")
+        runs = other_runs("profile", "none", population.name)
+        abandon_runs(ledger, "profile", runs, population, "add_or_remove_one")
 
 
 def kinds(found: list[Entry]) -> list[str]:

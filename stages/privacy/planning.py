@@ -68,21 +68,12 @@ def plan_private(
             "fewer steps"
         )
     return Plan(
-        version=VERSION,
-        population=population,
-        relation=target.relation,
-        target_epsilon=target.epsilon,
-        delta=target.delta,
+        **_shared(target, population, sampling, rows_per_unit, others),
         mechanism="gaussian",
-        sampler=SAMPLER,
-        sampling=sampling,
-        rows_per_unit=rows_per_unit,
         clip=clipping.clip,
         clip_rule=clipping.rule,
         clip_groups=clipping.groups,
         noise_multiplier=noise_multiplier,
-        others=others,
-        accountant=ACCOUNTANT,
         epsilon=spent(noise_multiplier),
     )
 
@@ -103,23 +94,32 @@ def plan_nonprivate(
             "choose estimator.kind gradient"
         )
     return Plan(
-        version=VERSION,
-        population=population,
-        relation=target.relation,
-        target_epsilon=target.epsilon,
-        delta=target.delta,
+        **_shared(target, population, sampling, rows_per_unit, others),
         mechanism="none",
-        sampler=SAMPLER,
-        sampling=sampling,
-        rows_per_unit=rows_per_unit,
         clip=None,
         clip_rule=None,
         clip_groups=None,
         noise_multiplier=None,
-        others=others,
-        accountant=ACCOUNTANT,
         epsilon=None,
     )
+
+
+def _shared(
+    target: Target, population: Population, sampling: Sampling, rows_per_unit: int, others: Others
+) -> dict[str, Any]:
+    """Return what a plan says whatever its mechanism is."""
+    return {
+        "version": VERSION,
+        "population": population,
+        "relation": target.relation,
+        "target_epsilon": target.epsilon,
+        "delta": target.delta,
+        "sampler": SAMPLER,
+        "sampling": sampling,
+        "rows_per_unit": rows_per_unit,
+        "others": others,
+        "accountant": ACCOUNTANT,
+    }
 
 
 def require_meaningful(target: Target, population: Population) -> None:

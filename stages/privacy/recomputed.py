@@ -104,8 +104,7 @@ def priced_population(population: Population) -> list[Priced]:
     relation = next((known for known in _RELATIONS if known in {under for _, under in counted}), None)
     if relation is None or not deltas:
         raise ValueError("none of its evidence says by which relation and delta")
-    composition = population.ledger.composition if population.ledger else "sequential"
-    return _composed("all releases", events_of(population), composition, min(deltas), relation)
+    return _composed("all releases", events_of(population), population.composition, min(deltas), relation)
 
 
 def _composed(

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from stages.privacy.accounting import Composition
 from stages.privacy.evidence import LEDGER, PLAN
 from stages.privacy.findings import Finding, Severity, shown
-from stages.privacy.history import History
+from stages.privacy.history import History, Release
 from stages.privacy.ledger_findings import checked_history
 from stages.privacy.moments import Moment, Seen, named, seen_in
 from stages.privacy.signature_findings import chain_of
@@ -24,11 +25,24 @@ class Population:
     """By release."""
     ledger: History | None = None
     """What the longest chain tells."""
+    chains: list[History] = field(default_factory=list)
+    """What every chain tells, the longest last: all but it are beginnings of it, or forks."""
 
     @property
     def is_public(self) -> bool:
         """Return whether whoever declares it declares it public; a population of which nobody does is not."""
         return bool(self.declarations) and all(self.declarations)
+
+    @property
+    def released(self) -> dict[str, Release]:
+        """Return by id what the chains tell of every release: the longest of those that hold it."""
+        return {name: known for chain in self.chains for name, known in chain.releases.items()}
+
+    @property
+    def composition(self) -> Composition:
+        """Return how charges of the splits compose: in parallel by one rule in all chains only."""
+        rules = {rule for chain in self.chains for rule in chain.rules}
+        return self.ledger.composition if self.ledger and len(rules) == 1 else "sequential"
 
     @property
     def severity(self) -> Severity:
@@ -89,7 +103,7 @@ def events_of(population: Population) -> dict[str, list[Mapping[str, Any]]]:
                 different.append((one.split, one.event))
         for split, event in different:
             found.setdefault(split, []).append(event)
-    for release, known in (population.ledger.releases if population.ledger else {}).items():
+    for release, known in population.released.items():
         if all(one.event is None for one in population.seen.get(release, [])):
             found.setdefault(known.split, []).append(known.event)
     return found
@@ -148,11 +162,16 @@ def _went_back(moments: Sequence[Moment], populations: Mapping[str, Population])
 
 
 def _one_chain(population: Population, chains: Sequence[_Chain]) -> Iterator[Finding]:
-    """Choose the longest chain, and yield every other that is not a beginning of it."""
+    """Count what every chain tells, and yield each that is not a beginning of the longest.
+
+    What only a chain that parts from it tells was released all the same.
+    """
     if not chains:
         return
     longest = max(chains, key=lambda chain: chain.history.length)
     population.ledger, whole = longest.history, longest.digests()
+    population.chains = sorted((chain.history for chain in chains), key=lambda history: history.length)
+    population.chains.append(longest.history)
     for chain in chains:
         pairs = enumerate(zip(chain.digests(), whole, strict=False), 1)
         fork = next((number for number, (one, other) in pairs if one != other), None)
@@ -161,7 +180,7 @@ def _one_chain(population: Population, chains: Sequence[_Chain]) -> Iterator[Fin
                 chain.file,
                 f"is another chain of population {shown(population.name)} than {longest.moment.named()} has: "
                 f"they part at entry {fork}",
-                "error",
+                population.severity,
                 chain.moment.revision,
             )
     asked = [chain for chain in chains if chain.moment.revision is None]
@@ -178,7 +197,7 @@ def _one_chain(population: Population, chains: Sequence[_Chain]) -> Iterator[Fin
 
 def _releases(population: Population) -> Iterator[Finding]:
     """Yield releases that contradict themselves, and those that no charge or no ledger entry covers."""
-    covered = population.ledger.releases if population.ledger else {}
+    covered = population.released
     for release in sorted(population.seen):
         seen = population.seen[release]
         told = [one for one in seen if one.event is not None]

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,19 +77,21 @@ def other_runs(stage: str, fingerprint: str, population: str) -> list[Begun]:
     return found
 
 
-def abandon_others(
-    ledger: Ledger, stage: str, fingerprint: str, population: Population, relation: Relation
+def abandon_runs(
+    ledger: Ledger, stage: str, runs: Sequence[Begun], population: Population, relation: Relation
 ) -> None:
-    """Have the ledger charge every step that other runs on ``population`` began, and put the runs away.
+    """Have the ledger charge every step that ``runs`` on ``population`` began, and put the runs away.
 
     Guarantee: a run is put away only when the ledger has settled or abandoned its release. One that began
     something and that the ledger does not know, because it is another ledger now, is reserved first.
     """
-    for run in other_runs(stage, fingerprint, population.name):
+    for run in runs:
         known = released(ledger, population.name, run.release)
+        is_open = known is not None and known.state == "reserved"
         if known is None and run.steps:
             ledger.reserve(population, relation, run.reservation(stage))
-        if (known is None and run.steps) or (known is not None and known.state == "reserved"):
+            is_open = True
+        if is_open:
             event = give_up(stage, run.release, population.name)
             assert event is not None
             ledger.abandon(population.name, run.release, event, "stopped, and another release was begun")

@@ -32,6 +32,7 @@ from stages.records.owner import require_owned
 from stages.training.abandoned import was_abandoned
 from stages.training.intents import Intents
 from stages.training.key_archive import RunKeyArchive
+from stages.training.priced_precision import require_priced_precision
 from stages.training.run_folder import RunFolder, open_run
 from stages.training.unfinished import make_way
 from stages.vlm.source import Model
@@ -131,16 +132,3 @@ def one_release(
             ),
         )
         folder.finish(outputs[0])
-
-
-def require_priced_precision(model: Model, population: Population) -> None:
-    """Refuse a precision in which the pipeline will not train on people who are not public.
-
-    Here every unit goes through the model alone, so rounding couples no two; but finetune would refuse, and
-    this release would have been paid for nothing.
-    """
-    if model.precision != "float32" and not population.public:
-        raise ValueError(
-            f"model.precision {model.precision}: nothing prices its rounding in training; population "
-            f"'{population.name}' is not public, so set model.precision to float32 before anything is spent"
-        )

@@ -1,27 +1,29 @@
 """Refuse to begin a run beside one that was stopped on other inputs, and say what has changed."""
 
+from collections.abc import Sequence
+
 from stages.core.files import read_json
 from stages.core.fingerprint import ResolvedInputs, changes
 from stages.core.new_release import is_new_release_meant
 from stages.ledger.ledger import Ledger
 from stages.privacy.accountants import Relation
 from stages.privacy.population import Population
-from stages.training.abandoned import abandon_others, other_runs
+from stages.training.abandoned import Begun, abandon_runs, other_runs
 from stages.training.intents import ABANDONED
 from stages.training.run_folder import is_begun, run_folder
 
 _SHOWN = 5
 
 
-def require_no_unfinished(stage: str, population: str, inputs: ResolvedInputs) -> None:
-    """Refuse when a run on the same population was stopped before its end and the inputs are no longer its.
+def require_no_unfinished(stage: str, others: Sequence[Begun], inputs: ResolvedInputs) -> None:
+    """Refuse when one of the other runs on a population was stopped before its end.
 
-    Its noise may not serve other inputs, so it cannot go on; beginning anew abandons it and charges every
+    Its noise may not serve these inputs, so it cannot go on; beginning anew abandons it and charges every
     step that it began.
     """
     if is_new_release_meant():
         return
-    for run in other_runs(stage, inputs.fingerprint(), population):
+    for run in others:
         folder = run_folder(stage, run.name)
         was_abandoned = ABANDONED in run.name
         if not run.steps or was_abandoned or folder.finished_as() is not None or not folder.inputs.exists():
@@ -50,5 +52,6 @@ def make_way(
     ledger.require_registered(population.name)
     if is_begun(stage, inputs.fingerprint(), recorded):
         return
-    require_no_unfinished(stage, population.name, inputs)
-    abandon_others(ledger, stage, inputs.fingerprint(), population, relation)
+    others = other_runs(stage, inputs.fingerprint(), population.name)
+    require_no_unfinished(stage, others, inputs)
+    abandon_runs(ledger, stage, others, population, relation)

@@ -1,6 +1,7 @@
 """Forgers who have everything but the signing key, and may recompute every digest that needs none.
 
-What is lied about, and how it comes out, stands in ``tests/forgeries.py``. Most lies contradict something
+What is lied about, and how it comes out, stands in ``tests/forgeries_of_passes.py`` and
+``tests/forgeries_of_ledgers.py``. Most lies contradict something
 else in the evidence, and the audit names the file without any key ("audit"). A forger who rewrites everything
 consistently is caught by the signature alone ("signature"): whoever checks no signature has no protection
 from him, which the tests show too. Truncation is noticed by whoever holds a later signed statement
@@ -28,7 +29,8 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from forgeries import BEFORE, FORGERIES, HONEST, Forgery, fitted
+from forgeries import FORGERIES
+from forging import BEFORE, HONEST, Forgery, fitted
 from honest_evidence import Run, files_of, name
 from stored_evidence import Files, read, stored, written
 

@@ -1,10 +1,12 @@
 """``--all-revs`` finds every distinct release on every ref, counts it once, and composes them."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import dp_accounting
 import pytest
-from forgeries import OTHERS
+from forging import OTHERS
 from honest_evidence import Run, entries_of
 from stored_evidence import edited, stored, written
 
@@ -149,3 +151,22 @@ def test_a_broken_export_is_named(history: Path) -> None:
     found = [one for one in audit(history)["findings"] if one["severity"] == "error"]
     assert [one["file"] for one in found] == ["data/ledger/others.json"]
     assert "is broken" in found[0]["problem"]
+
+
+@pytest.mark.parametrize("public", [True, False])
+def test_what_only_a_ledger_that_was_begun_anew_knows_counts_too(public: bool, history: Path) -> None:
+    people = replace(OTHERS, public=public)
+    told: dict[str, Any] = {}
+    for run in (Run(population=people, release="first"), Run(population=people, crashed=("second",))):
+        chain = chain_to_json(people.name, entries_of(run))
+        written(history, {"data/ledger/others.json": canonical_json(chain)})
+        git(history, "add", "--all"), git(history, "commit", "--quiet", "--message", "export")
+        told = audit(history, history=True)
+    (found,) = [one for one in told["all_revisions"]["populations"] if one["population"] == people.name]
+    assert [release["ledger"] for release in found["releases"]].count("settled") == 6
+    priced = ["all releases, heldout (2)", "all releases, train (5)"]
+    assert [price["what"] for price in found["recomputed"]] == ([] if public else priced), (
+        "a limit has a delta"
+    )
+    (fork,) = [one for one in told["findings"] if "is another chain of population" in one["problem"]]
+    assert fork["severity"] == ("warning" if public else "error")

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from forgeries import BEFORE
+from forging import BEFORE
 from honest_evidence import files_of
 from stored_evidence import read
 

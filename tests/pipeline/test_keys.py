@@ -9,7 +9,8 @@ import pytest
 from commands import Command, commands
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from forgeries import BEFORE, FORGERIES, HONEST
+from forgeries import FORGERIES
+from forging import BEFORE, HONEST
 from honest_evidence import files_of
 from stored_evidence import stored, written
 

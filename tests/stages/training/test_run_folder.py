@@ -15,7 +15,7 @@ from stages.privacy.population import Population
 from stages.privacy.reserving import Settlement
 from stages.privacy.sampling import Sampling
 from stages.privacy.split_rule import keyed_hash_rule
-from stages.training.abandoned import abandon_others, other_runs
+from stages.training.abandoned import abandon_runs, other_runs
 from stages.training.checkpoint import load_checkpoint
 from stages.training.intents import Begun, Intents, read_begun, read_header, way_out
 from stages.training.run_folder import RunFolder, is_begun, open_run, retire_run
@@ -163,9 +163,9 @@ def test_a_run_that_its_owner_gave_up_does_not_stand_in_the_way_and_a_stopped_on
         folder.note_inputs(before.values)
         begin(folder, plan_of(), steps=2)
     with pytest.raises(ValueError, match="after it began 2 steps cannot .* optim.beta1 was 0.9 and is 0.8"):
-        require_no_unfinished("finetune", "people", now)
+        require_no_unfinished("finetune", other_runs("finetune", now.fingerprint(), "people"), now)
     folder.path.rename(folder.path.with_name(f"{folder.path.name}-abandoned"))
-    require_no_unfinished("finetune", "people", now)
+    require_no_unfinished("finetune", other_runs("finetune", now.fingerprint(), "people"), now)
     assert [run.steps for run in other_runs("finetune", now.fingerprint(), "people")] == [2]
 
 
@@ -230,6 +230,10 @@ def test_other_runs_on_these_people_are_found_finished_or_not(tmp_path):
         assert [run.name for run in found] == ["d"], "a living run is not abandoned"
 
 
+def put_away(ledger, people):
+    abandon_runs(ledger, "finetune", other_runs("finetune", "now", "people"), people, "add_or_remove_one")
+
+
 def test_runs_that_will_not_go_on_are_charged_for_what_they_began_and_put_away(tmp_path):
     ledger, people = Ledger.load(), plan_of().population
     ledger.register(people, ["u"], keyed_hash_rule(0.2))
@@ -239,7 +243,7 @@ def test_runs_that_will_not_go_on_are_charged_for_what_they_began_and_put_away(t
             begin(folder, plan_of(), steps, release)
     ledger.reserve(people, "add_or_remove_one", reservation(plan_of(), "finetune", "a" * 32))
     ledger.reserve(people, "add_or_remove_one", reservation(plan_of(), "finetune", "b" * 32))
-    abandon_others(ledger, "finetune", "now", people, "add_or_remove_one")
+    put_away(ledger, people)
     charged = {
         entry.body.release: entry.body.event for entry in ledger.entries("people") if entry.kind == "abandon"
     }
@@ -253,7 +257,7 @@ def test_runs_that_will_not_go_on_are_charged_for_what_they_began_and_put_away(t
     assert not list((tmp_path / "scratch").rglob("run.key"))
     before = ledger.entries("people")
     for _ in range(60):
-        abandon_others(ledger, "finetune", "now", people, "add_or_remove_one")
+        put_away(ledger, people)
     assert ledger.entries("people") == before
     assert len(list((tmp_path / "scratch/finetune").iterdir())) < 10, "asking leaves no trail of locks"
 
@@ -268,7 +272,7 @@ def test_a_run_that_the_ledger_has_settled_is_put_away_and_charged_no_more(tmp_p
     done = {"release": RELEASE, "released": {}, "code": "", "commit": "", "versions": {}}
     ledger.settle("people", Settlement(event=plan_of().event(3), **done))
     before = ledger.entries("people")
-    abandon_others(ledger, "finetune", "now", people, "add_or_remove_one")
+    put_away(ledger, people)
     assert ledger.entries("people") == before and other_runs("finetune", "now", "people") == []
 
 
