@@ -172,11 +172,11 @@ def _engine(url: URL) -> Engine:
 
 def _refuse_git(path: Path) -> None:
     """Refuse a file that Git would take: it holds keys."""
-    if not any((folder / ".git").exists() for folder in path.parents):
+    repository = next((folder for folder in path.parents if (folder / ".git").exists()), None)
+    if repository is None:
         return
-    folder = next(folder for folder in path.parents if folder.exists())
-    ignored = subprocess.run(
-        ["git", "-C", str(folder), "check-ignore", "--quiet", str(path)], capture_output=True
+    ignored = subprocess.run(  # from its root: a folder in between may be a file system of its own
+        ["git", "-C", str(repository), "check-ignore", "--quiet", str(path)], capture_output=True
     )
     if ignored.returncode != 0:
         raise ValueError(

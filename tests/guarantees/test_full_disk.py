@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from checkout import environment
+from checkout import LEDGER, environment
 from runs import ADAPTER, give_key, injected, prepared, stage, the_folder
 
 from stages.training.checkpoint import load_checkpoint
@@ -78,7 +78,7 @@ cp models/adapter/adapter_model.safetensors adapter
 """$1 becomes a file system of memory with room for $2 bytes; $3 is Python. It is gone when the shell ends."""
 
 
-def mounting(command: list[str], checkout: Path) -> "subprocess.CompletedProcess[str]":
+def mounting(command: list[str], checkout: Path, **more: str) -> "subprocess.CompletedProcess[str]":
     """Run a command that may mount, or skip the test with the reason why none may."""
     alone = ["unshare", "--user", "--map-root-user", "--mount"]
     try:
@@ -87,7 +87,9 @@ def mounting(command: list[str], checkout: Path) -> "subprocess.CompletedProcess
         pytest.skip("unshare is not installed")
     if first.returncode != 0:
         pytest.skip(f"the kernel gives no mount namespace: {first.stderr.strip()}")
-    done = subprocess.run([*alone, *command], cwd=checkout, env=environment(), capture_output=True, text=True)
+    done = subprocess.run(
+        [*alone, *command], cwd=checkout, env=environment(**more), capture_output=True, text=True
+    )
     if done.returncode == 77:
         pytest.skip(f"the kernel mounts no tmpfs: {done.stderr.strip()}")
     return done
@@ -97,13 +99,17 @@ def mounting(command: list[str], checkout: Path) -> "subprocess.CompletedProcess
 @pytest.mark.parametrize(
     ("place", "room", "names"),
     [
+        ("scratch", 7 * 4096, "ledger.sqlite3"),  # not for the journal of the reservation
         ("scratch", 7 * 4096, "checkpoint.safetensors"),  # for the first checkpoint, and not for two at once
         ("models", 2 * 4096, "models/.adapter."),  # for what PEFT writes before the weights
         ("models", 3 * 4096, "models/adapter"),  # and for the weights, and not for the configuration
     ],
 )
 def test_a_file_system_that_is_really_full_costs_nothing(place, room, names, checkout, tmp_path):
-    done = mounting(["sh", "-c", REALLY_FULL, "sh", place, str(room), sys.executable], checkout)
+    elsewhere = {}
+    if names != "ledger.sqlite3":
+        elsewhere["DUALPRIV_LEDGER"] = shutil.copy2(checkout / LEDGER, tmp_path)
+    done = mounting(["sh", "-c", REALLY_FULL, "sh", place, str(room), sys.executable], checkout, **elsewhere)
     assert done.returncode == 0, done.stderr
     text = (checkout / "full.err").read_text()
     assert is_one_sentence(text, names), text

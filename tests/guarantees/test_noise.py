@@ -1,15 +1,14 @@
 """Noise has the planned scale and serves one sum only; each check would notice a fault of stated size.
 
 Every check is a function that is given draws and says whether they pass. The test asks it about our noise and
-about noise that is broken in the way the check is for. False alarms: at most 1 in 1,000 a check (the key is
-fixed, so there are none from run to run).
+about noise that is broken in the way the check is for. The key is fixed, so no alarm comes and goes.
 """
 
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 
+from benchmarks.detectors import are_independent, has_scale, is_gaussian
 from stages.privacy.clipping import ClippedSum
 from stages.privacy.noise import add_noise
 from stages.privacy.prepared_noise import PreparedNoise, StandardNoise
@@ -38,24 +37,6 @@ def noise(step: int = 0, *, of: Streams | None = None, sigma: float = SIGMA) -> 
     zeros = ClippedSum(torch.zeros(2 * SAMPLES, dtype=torch.float64), CLIP)
     with PreparedNoise(of or streams(), SIZES, steps=step + 1) as prepared:
         return add_noise(zeros, sigma, prepared.at(step)).sum_P.numpy().reshape(2, SAMPLES)
-
-
-def has_scale(samples: np.ndarray, scale: float) -> bool:
-    """The sum of squares lies within chi-square's central 99.9 %: +-0.74 % of the scale at 200,000 draws."""
-    low, high = stats.chi2.ppf([5e-4, 1 - 5e-4], samples.size)
-    return bool(low < (samples**2).sum() / scale**2 < high)
-
-
-def is_gaussian(samples: np.ndarray, scale: float) -> bool:
-    """Kolmogorov and Smirnov: any distribution further than 0.0044 from the Gaussian is noticed."""
-    return bool(stats.kstest(samples, stats.norm(scale=scale).cdf).pvalue > 1e-3)
-
-
-def are_independent(left: np.ndarray, right: np.ndarray) -> bool:
-    """Correlations of values and of squares are within 5 / sqrt(n): a correlation of 0.02 is noticed."""
-    bound = 5 / np.sqrt(left.size)
-    pairs = ((left, right), (left**2, right**2))
-    return all(abs(np.corrcoef(one, other)[0, 1]) < bound for one, other in pairs)
 
 
 def test_noise_has_the_planned_scale_and_one_two_percent_off_is_noticed():

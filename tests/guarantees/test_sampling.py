@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import stats
 
+from benchmarks.detectors import batch_size_pvalue, rate_pvalue, together_pvalue, unit_count_pvalue
 from stages.core.ranks import Ranks
 from stages.privacy.sampling import choose_rows, poisson_sample
 from stages.privacy.stream import RunKey, Streams
@@ -28,55 +29,34 @@ def shuffled() -> np.ndarray:
     return found
 
 
-def rate_pvalue(found: np.ndarray) -> float:
-    return float(stats.binomtest(int(found.sum()), found.size, RATE).pvalue)
-
-
-def batch_size_pvalue(found: np.ndarray) -> float:
-    sizes = found.sum(axis=1)
-    statistic = ((sizes - UNITS * RATE) ** 2 / (UNITS * RATE * (1 - RATE))).sum()
-    return float(2 * min(stats.chi2.cdf(statistic, STEPS), stats.chi2.sf(statistic, STEPS)))
-
-
-def unit_count_pvalue(found: np.ndarray) -> float:
-    counts = found.sum(axis=0)
-    statistic = ((counts - STEPS * RATE) ** 2 / (STEPS * RATE * (1 - RATE))).sum()
-    return float(2 * min(stats.chi2.cdf(statistic, UNITS), stats.chi2.sf(statistic, UNITS)))
-
-
 def test_units_join_at_the_rate_and_a_rate_two_percent_off_is_noticed():
     """400,000 coins: a rate of 0.102 instead of 0.1 is 4.2 standard deviations away."""
     found = inclusion()
-    assert rate_pvalue(found) > 1e-3
+    assert rate_pvalue(found, RATE) > 1e-3
     thinned = found | (np.random.default_rng(1).random(found.shape) < 0.003)
-    assert rate_pvalue(thinned) < 1e-3
+    assert rate_pvalue(thinned, RATE) < 1e-3
 
 
 def test_batch_sizes_and_unit_counts_vary_as_independent_coins_do_and_shuffled_batches_do_not():
-    assert batch_size_pvalue(inclusion()) > 1e-3 and unit_count_pvalue(inclusion()) > 1e-3
-    assert batch_size_pvalue(shuffled()) < 1e-6 and unit_count_pvalue(shuffled()) < 1e-6
-
-
-def together_pvalue(left: np.ndarray, right: np.ndarray) -> float:
-    """Whether coins of both fall together as often as independent ones: RATE squared."""
-    return float(stats.binomtest(int((left & right).sum()), left.size, RATE**2).pvalue)
+    assert batch_size_pvalue(inclusion(), RATE) > 1e-3 and unit_count_pvalue(inclusion(), RATE) > 1e-3
+    assert batch_size_pvalue(shuffled(), RATE) < 1e-6 and unit_count_pvalue(shuffled(), RATE) < 1e-6
 
 
 def test_consecutive_steps_are_independent_and_a_coin_that_is_kept_is_noticed():
     """399,000 pairs at 1 %: a coin kept with probability 0.01 moves the count by 9 % or 5.7 deviations."""
     found = inclusion()
-    assert together_pvalue(found[1:], found[:-1]) > 1e-3
+    assert together_pvalue(found[1:], found[:-1], RATE) > 1e-3
     is_kept = np.random.default_rng(2).random(found[1:].shape) < 0.01
-    assert together_pvalue(np.where(is_kept, found[:-1], found[1:]), found[:-1]) < 1e-3
-    assert together_pvalue(shuffled()[1:], shuffled()[:-1]) < 1e-6, "an epoch draws nobody twice"
+    assert together_pvalue(np.where(is_kept, found[:-1], found[1:]), found[:-1], RATE) < 1e-3
+    assert together_pvalue(shuffled()[1:], shuffled()[:-1], RATE) < 1e-6, "an epoch draws nobody twice"
 
 
 def test_neighbouring_units_are_independent_and_pairs_that_go_together_are_noticed():
     found = inclusion()
     for distance in (1, 2, UNITS // 2):
-        assert together_pvalue(found[:, distance:], found[:, :-distance]) > 1e-3
+        assert together_pvalue(found[:, distance:], found[:, :-distance], RATE) > 1e-3
     is_joined = np.random.default_rng(3).random(found[:, 1:].shape) < 0.01
-    assert together_pvalue(np.where(is_joined, found[:, :-1], found[:, 1:]), found[:, :-1]) < 1e-3
+    assert together_pvalue(np.where(is_joined, found[:, :-1], found[:, 1:]), found[:, :-1], RATE) < 1e-3
 
 
 def shares(world: int, streams_of_rank) -> np.ndarray:

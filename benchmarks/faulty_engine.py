@@ -1,0 +1,164 @@
+"""Faults that engines have had, each a small patch of the real one; ``with FAULT():`` the engine has it."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, cast
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from benchmarks.white_box import seeded_noise
+from stages.core.ranks import Ranks
+from stages.privacy.clipping import ClippedSum, Clipping, clip_sum
+from stages.privacy.noise import NoisySum
+from stages.privacy.prepared_noise import PreparedNoise, StandardNoise
+from stages.privacy.segments import Segments
+from stages.privacy.stream import Stream, Streams
+from stages.privacy.unit_gradients import UnitGradients
+from stages.records import split
+from stages.training import estimators, mechanism
+from stages.training.estimators import plain_gradient_sum
+from stages.training.learner import Learner
+from stages.training.micro_batches import MicroBatch, Units
+
+Patch = AbstractContextManager[Any]
+
+
+def no_noise() -> Patch:
+    """Publish the clipped sum as it is."""
+    return patch.object(mechanism, "add_noise", lambda clipped, sigma, noise: NoisySum(clipped.sum_P))
+
+
+def noise_from_a_known_seed() -> Patch:
+    """Draw noise from a generator with the seed that params.yaml shows."""
+    return patch.object(PreparedNoise, "_draw", lambda self, step: seeded_noise(step))
+
+
+def clipping_after_the_mean() -> Patch:
+    """Clip the mean of all units' gradients, as ``clip_grad_norm_`` does, with noise for one unit."""
+
+    def clipped(learner: Learner, units: Units, clipping: Clipping) -> ClippedSum:
+        total_P, count = plain_gradient_sum(learner, units).double(), max(len(units), 1)
+        mean_P = clip_sum(total_P[None] / count, clipping.clip).sum_P
+        return ClippedSum(count * mean_P, clipping.clip)
+
+    return patch.object(mechanism, "clipped_gradient_sum", clipped)
+
+
+def rows_clipped_then_summed() -> Patch:
+    """Take every row for a unit of its own."""
+
+    def by_row(learner: Learner, batch: MicroBatch) -> UnitGradients:
+        rows = np.arange(len(batch.rows))
+        images = np.repeat(rows, [len(learner.encoded.rows[row].images) for row in batch.rows])
+        segments = Segments.of(len(rows), row=rows, image=images)
+        return UnitGradients.of(learner.trainable, segments, lambda: learner.losses(batch.rows))
+
+    return patch.object(estimators, "_unit_gradients", by_row)
+
+
+def first_dimension_taken_as_the_unit() -> Patch:
+    """Clip each entry of a layer's first dimension, be it an image or a row, as hooks on layers do."""
+
+    def clipped(learner: Learner, units: Units, clipping: Clipping) -> ClippedSum:
+        total_P = torch.zeros_like(learner.trainable.flat(), dtype=torch.float64)
+        for batch in learner.shared_micro_batches(units):
+            found: dict[str, Tensor] = {}
+            with _watched(learner, found):
+                learner.losses(batch.rows).sum().backward()  # type: ignore[no-untyped-call]
+            learner.model.zero_grad()
+            total_P += torch.cat([_entries_clipped(found, name, clipping.clip) for name in _layers(learner)])
+        return ClippedSum(total_P, clipping.clip)
+
+    return patch.object(mechanism, "clipped_gradient_sum", clipped)
+
+
+def a_unit_in_two_splits() -> Patch:
+    """Split by row, not by unit."""
+    coins = np.random.default_rng(0)
+    return patch.object(
+        split, "split_of", lambda unit, key, heldout: "heldout" if coins.random() < heldout else "train"
+    )
+
+
+def half_scale_noise() -> Patch:
+    """Add noise of half the planned scale."""
+    real = mechanism.add_noise
+    return patch.object(mechanism, "add_noise", lambda clipped, sigma, noise: real(clipped, sigma / 2, noise))
+
+
+def shuffling_for_poisson() -> Patch:
+    """Draw batches of one size from a shuffled order, as ordinary loaders do."""
+    order: list[NDArray[np.int64]] = []
+    dice = np.random.default_rng(0)
+
+    def shuffled(units: int, rate: float, stream: Stream) -> NDArray[np.int64]:
+        if not order:
+            order.extend(np.array_split(dice.permutation(units), math.ceil(1 / rate)))
+        return np.sort(order.pop())
+
+    return patch.object(mechanism, "poisson_sample", shuffled)
+
+
+def the_same_sample_on_every_rank() -> Patch:
+    """Have every process look at the whole sample, and add up what all found."""
+    return patch.object(Ranks, "share", lambda self, items: items)
+
+
+def noise_on_some_tensors_only() -> Patch:
+    """Leave the last tensor without noise."""
+    real = PreparedNoise._draw
+
+    def draw(self: PreparedNoise, step: int) -> Tensor:
+        drawn_P = real(self, step)
+        drawn_P[len(drawn_P) - list(self._sizes.values())[-1] :] = 0
+        return drawn_P
+
+    return patch.object(PreparedNoise, "_draw", draw)
+
+
+def counters_that_start_again() -> Patch:
+    """Draw the noise of the first step at every step."""
+    return patch.object(PreparedNoise, "at", lambda self, step: StandardNoise(cast(Tensor, self._draw(0))))
+
+
+def one_stream_for_all_tensors() -> Patch:
+    """Leave the name of a tensor out of its stream, so that equal shapes get equal noise."""
+    real = Streams.at
+    return patch.object(
+        Streams, "at", lambda self, purpose, step, name="", draw=0: real(self, purpose, step, "", draw)
+    )
+
+
+def _layers(learner: Learner) -> Sequence[str]:
+    return list(learner.trainable.layers)
+
+
+@contextmanager
+def _watched(learner: Learner, found: dict[str, Tensor]) -> Iterator[None]:
+    """Keep what every layer is given (``name``) and the gradient of what it returns (``name'``)."""
+
+    def keep(name: str) -> Any:
+        def hook(layer: nn.Module, given: tuple[Tensor, ...], returned: Tensor) -> None:
+            found[name] = given[0].detach()
+            returned.register_hook(lambda gradient: found.__setitem__(f"{name}'", gradient))
+
+        return hook
+
+    hooks = [layer.register_forward_hook(keep(name)) for name, layer in learner.trainable.layers.items()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _entries_clipped(found: dict[str, Tensor], name: str, clip: float) -> Tensor:
+    given_ND, slopes_NE = found[name].double(), found[f"{name}'"].double()
+    norms_N = given_ND.norm(dim=1) * slopes_NE.norm(dim=1)
+    factor_N = (clip / norms_N).clamp(max=1.0).nan_to_num(nan=0.0)
+    return torch.einsum("n,ne,nd->ed", factor_N, slopes_NE, given_ND).flatten()
