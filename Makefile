@@ -24,8 +24,7 @@ test-all: lint ## lint, then every test
 
 lint: environment ## style, types, and whether dvc.yaml is current
 	$(BIN)/ruff check .
-	$(BIN)/mypy --strict stages/core stages/privacy pipeline
-	$(BIN)/mypy stages
+	$(BIN)/mypy stages pipeline
 	$(BIN)/python -m pipeline.dvcfile --check
 
 dvc.yaml: environment ## render dvc.yaml from the stage classes

@@ -46,6 +46,7 @@ def refused(checkout: Path, named: str, **order: object) -> str:
     return done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_an_intent_a_checkpoint_and_the_trace_costs_nothing(checkout, tmp_path):
     folder = the_folder(checkout)
     refused(checkout, "intents.jsonl", calls=["write"], path=r"/intents\.jsonl$", at=3)

@@ -61,6 +61,7 @@ def test_killed_in_making_the_key_in_a_checkpoint_and_before_a_step_gives_the_sa
     ended_as_the_twin(checkout, twin, steps=6)
 
 
+@pytest.mark.slow
 def test_another_key_gives_other_bits(encoded_checkout, tmp_path):
     """Negative control: the comparison above is not between runs that are equal anyway."""
     checkout = prepared(encoded_checkout, steps=6)

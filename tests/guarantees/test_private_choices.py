@@ -156,6 +156,7 @@ def test_when_noise_leaves_no_budget_that_is_enough_the_largest_is_taken_and_sai
     assert kinds(entries(checkout, monkeypatch, "calibrate"))[2:] == ["reserve", "settle"]
 
 
+@pytest.mark.slow
 def test_noised_metrics_count_declared_kinds_of_both_models(checkout: Path) -> None:
     edit_params(
         ready_for("evaluate", checkout),

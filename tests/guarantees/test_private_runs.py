@@ -67,6 +67,7 @@ def outlives_kills(
         assert (checkout / path).read_bytes() == (twin / path).read_bytes()
 
 
+@pytest.mark.slow
 @ON_LINUX
 def test_killed_with_its_output_half_done_it_is_the_same_release(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

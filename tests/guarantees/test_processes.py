@@ -57,6 +57,7 @@ def test_killing_one_process_ends_all_and_one_alone_goes_on(encoded_checkout, wh
     assert steps_begun(checkout) == 200 + begun - saved.step, "what followed the checkpoint ran twice"
 
 
+@pytest.mark.slow
 def test_processes_that_do_not_see_one_scratch_folder_are_refused(encoded_checkout, tmp_path):
     checkout = prepared(encoded_checkout, steps=6)
     ranks = [
@@ -77,6 +78,7 @@ def test_processes_that_do_not_see_one_scratch_folder_are_refused(encoded_checko
     assert list((tmp_path / "scratch-1").rglob("*.key")) == []
 
 
+@pytest.mark.slow
 def test_a_mistake_in_several_processes_is_still_one_sentence_and_exit_code_2(encoded_checkout):
     checkout = prepared(encoded_checkout, steps=6)
     (checkout / "models/backbone/config.json").unlink()

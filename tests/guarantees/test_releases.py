@@ -86,6 +86,7 @@ def test_people_who_are_not_public_are_released_within_their_limit_and_no_furthe
     assert chain(checkout) == before
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_another_that_does_not_fit_beside_it_is_refused_before_its_first_step(
     encoded_checkout,
 ):

@@ -7,6 +7,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import pytest
 from checkout import dvc, edit_params, run
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -67,6 +68,7 @@ def archived(checkout: Path) -> X25519PrivateKey:
     return owner
 
 
+@pytest.mark.slow
 def test_the_run_key_is_found_nowhere_and_a_planted_one_is(encoded_checkout):
     checkout = prepared(encoded_checkout, steps=6)
     log = run(checkout, sys.executable, "-m", "dvc", "repro", "finetune", "--verbose")

@@ -5,6 +5,7 @@ import shutil
 import signal
 from pathlib import Path
 
+import pytest
 from checkout import dvc, edit_params
 from runs import ADAPTER, prepared, stage, started, steps_begun, the_folder, undisturbed
 
@@ -29,6 +30,7 @@ def steps_saved(checkout: Path) -> int:
     return found.step
 
 
+@pytest.mark.slow
 def test_sigterm_and_ctrl_c_save_finished_steps_and_the_run_goes_on_with_the_same_bits(
     encoded_checkout, tmp_path
 ):
@@ -53,6 +55,7 @@ def test_sigterm_and_ctrl_c_save_finished_steps_and_the_run_goes_on_with_the_sam
     assert (checkout / ADAPTER).read_bytes() == undisturbed(twin, key, folder.name)
 
 
+@pytest.mark.slow
 def test_a_run_whose_inputs_have_changed_cannot_go_on_and_what_changed_is_said(encoded_checkout):
     checkout = prepared(encoded_checkout, steps=40)
     stop(checkout, 3, signal.SIGTERM)

@@ -18,7 +18,10 @@ def dualpriv(*arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-@pytest.mark.parametrize("name", ["LLaVA (CLIP)", "SmolVLM", "Qwen2.5-VL", "PaliGemma"])
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("SmolVLM", "Qwen2.5-VL", "PaliGemma")]
+
+
+@pytest.mark.parametrize("name", ["LLaVA (CLIP)", *OTHERS])
 def test_all_three_parts_at_once_pass(tmp_path: Path, name: str) -> None:
     write_family(name, tmp_path / "model")
     done = dualpriv("--model", str(tmp_path / "model"), "--train", "lm,projector,vision", "--json")

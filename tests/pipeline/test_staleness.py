@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
 from checkout import dvc, edit_params, run
 
 from pipeline import graph
@@ -45,6 +46,7 @@ def test_a_choice_hangs_on_the_records_it_is_made_on_and_on_no_others(ran_checko
         assert "data/records/train" in dependencies and "data/records/public" not in dependencies
 
 
+@pytest.mark.slow
 def test_another_epsilon_plans_again_and_leaves_what_comes_before(ran_checkout: Path) -> None:
     run(ran_checkout, "git", "add", "--all")
     run(ran_checkout, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "-m", "ran")

@@ -53,6 +53,7 @@ def test_the_chance_is_what_drawing_two_blocks_gives(ratio: float, block: int, s
     assert chance == pytest.approx((signal > noise).mean(), abs=5 * math.sqrt(0.25 / 40_000))
 
 
+@pytest.mark.slow
 def test_the_curve_ends_at_the_plans_epsilon_and_never_falls() -> None:
     plan = private_plan()
     curve = epsilon_by_step(plan)
