@@ -70,6 +70,14 @@ class Settings:
         """Return the settings with another update pruning."""
         return replace(self, update=replace(self.update, prune=prune))
 
+    def as_epsilon(self, epsilon: float) -> "Settings":
+        """Return the settings with another target."""
+        return replace(self, target=replace(self.target, epsilon=epsilon))
+
+    def as_expected_batch(self, expected_batch: float) -> "Settings":
+        """Return the settings with another public divisor of the noisy sum."""
+        return replace(self, sampling=replace(self.sampling, expected_batch=expected_batch))
+
     def plan(self) -> Plan:
         """Solve for the noise."""
         return plan_for(
@@ -115,6 +123,14 @@ def run_arm(
     settings: Settings, plan: Plan, speed: Speed, train_set: EncodedSet, heldout: EncodedSet, seed: int
 ) -> Outcome:
     """Train under ``plan`` with a fresh run key and score on ``heldout``."""
+    learner, seconds = trained(settings, plan, speed, train_set, seed)
+    return Outcome(score(learner.model, learner.family, heldout, speed), seconds)
+
+
+def trained(
+    settings: Settings, plan: Plan, speed: Speed, train_set: EncodedSet, seed: int
+) -> tuple[Learner, float]:
+    """Train under ``plan`` with a fresh run key; return the tuned model and the seconds of training."""
     learner = learner_of(settings, speed, train_set, seed)
     streams = Streams(RunKey.fresh(), os.urandom(16).hex(), "finetune")
     with tempfile.TemporaryDirectory() as folder:
@@ -123,8 +139,7 @@ def run_arm(
         choices = Choices(settings.optim, settings.update, seed)
         start = time.perf_counter()
         learner.trainable.assign(train(plan, choices, learner, streams, intents, run, speed.checkpoint_every))
-        seconds = time.perf_counter() - start
-    return Outcome(score(learner.model, learner.family, heldout, speed), seconds)
+        return learner, time.perf_counter() - start
 
 
 def score(model: torch.nn.Module, family: object, heldout: EncodedSet, speed: Speed) -> dict[str, float]:

@@ -1,7 +1,8 @@
-"""Faults that engines have had, each a small patch of the real one; ``with FAULT():`` the engine has it."""
+"""Faults that engines have had, each a patch of the real one; ``with FAULT():`` the engine has it."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 from unittest.mock import patch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from benchmarks.white_box import seeded_noise
 from stages.core.ranks import Ranks
+from stages.ledger.population_key import PopulationKey
 from stages.privacy.clipping import ClippedSum, Clipping, clip_sum
 from stages.privacy.noise import NoisySum
 from stages.privacy.prepared_noise import PreparedNoise, StandardNoise
@@ -20,12 +22,15 @@ from stages.privacy.segments import Segments
 from stages.privacy.stream import Stream, Streams
 from stages.privacy.unit_gradients import UnitGradients
 from stages.records import split
+from stages.records.row import Split
 from stages.training import estimators, mechanism
 from stages.training.estimators import plain_gradient_sum
 from stages.training.learner import Learner
 from stages.training.micro_batches import MicroBatch, Units
 
 Patch = AbstractContextManager[Any]
+ROWS = 4
+"""Rows of every unit that is split."""
 
 
 def no_noise() -> Patch:
@@ -62,27 +67,38 @@ def rows_clipped_then_summed() -> Patch:
 
 
 def first_dimension_taken_as_the_unit() -> Patch:
-    """Clip each entry of a layer's first dimension, be it an image or a row, as hooks on layers do."""
+    """Clip each entry of a layer's first dimension, be it an image or a row, as hooks on layers do.
+
+    It stands for engines of that kind; ours refuses such a layer. Nothing else is wrong with it: each layer
+    is clipped at its share of the bound, and rows of a unit are averaged.
+    """
 
     def clipped(learner: Learner, units: Units, clipping: Clipping) -> ClippedSum:
+        layers = learner.trainable.layers
         total_P = torch.zeros_like(learner.trainable.flat(), dtype=torch.float64)
         for batch in learner.shared_micro_batches(units):
             found: dict[str, Tensor] = {}
             with _watched(learner, found):
-                learner.losses(batch.rows).sum().backward()  # type: ignore[no-untyped-call]
+                losses_R = learner.losses(batch.rows)
+                weight_R = learner.segments(batch).row_weights(losses_R)
+                (losses_R * weight_R).sum().backward()  # type: ignore[no-untyped-call]
             learner.model.zero_grad()
-            total_P += torch.cat([_entries_clipped(found, name, clipping.clip) for name in _layers(learner)])
-        return ClippedSum(total_P, clipping.clip)
+            bound = clipping.clip / math.sqrt(len(layers))
+            total_P += torch.cat([_entries_clipped(found, name, bound) for name in layers])
+        return ClippedSum(learner.ranks.total(total_P), clipping.clip)
 
     return patch.object(mechanism, "clipped_gradient_sum", clipped)
 
 
 def a_unit_in_two_splits() -> Patch:
-    """Split by row, not by unit."""
-    coins = np.random.default_rng(0)
-    return patch.object(
-        split, "split_of", lambda unit, key, heldout: "heldout" if coins.random() < heldout else "train"
-    )
+    """Split by row, not by unit: the keyed hash is of the unit and of which of its rows it is."""
+    real, asked = split.split_of, Counter[str]()
+
+    def by_row(unit: str, key: PopulationKey, heldout: float) -> Split:
+        asked[unit] += 1
+        return real(f"{unit}-{asked[unit] % ROWS}", key, heldout)
+
+    return patch.object(split, "split_of", by_row)
 
 
 def half_scale_noise() -> Patch:
@@ -104,7 +120,7 @@ def shuffling_for_poisson() -> Patch:
     return patch.object(mechanism, "poisson_sample", shuffled)
 
 
-def the_same_sample_on_every_rank() -> Patch:
+def the_same_sampling_on_every_rank() -> Patch:
     """Have every process look at the whole sample, and add up what all found."""
     return patch.object(Ranks, "share", lambda self, items: items)
 
@@ -134,10 +150,6 @@ def one_stream_for_all_tensors() -> Patch:
     )
 
 
-def _layers(learner: Learner) -> Sequence[str]:
-    return list(learner.trainable.layers)
-
-
 @contextmanager
 def _watched(learner: Learner, found: dict[str, Tensor]) -> Iterator[None]:
     """Keep what every layer is given (``name``) and the gradient of what it returns (``name'``)."""
@@ -160,5 +172,5 @@ def _watched(learner: Learner, found: dict[str, Tensor]) -> Iterator[None]:
 def _entries_clipped(found: dict[str, Tensor], name: str, clip: float) -> Tensor:
     given_ND, slopes_NE = found[name].double(), found[f"{name}'"].double()
     norms_N = given_ND.norm(dim=1) * slopes_NE.norm(dim=1)
-    factor_N = (clip / norms_N).clamp(max=1.0).nan_to_num(nan=0.0)
+    factor_N = (clip / norms_N).clamp(max=1.0)
     return torch.einsum("n,ne,nd->ed", factor_N, slopes_NE, given_ND).flatten()

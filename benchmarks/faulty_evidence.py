@@ -1,6 +1,8 @@
 """Evidence of runs that did otherwise than planned, and what the audit command says of it.
 
-It starts from the evidence of the checkout, and makes the digests in dvc.lock fit, as a faulty system would.
+It starts from the evidence of the checkout; charges, statement and dvc.lock are made to fit the trace by the
+functions that stage account uses. A run that takes more steps than it tells leaves no evidence: the README
+says so, and the white-box auditor is for that.
 """
 
 import hashlib
@@ -12,8 +14,12 @@ from typing import Any
 
 from pipeline.audit import audit
 from stages.core.canonical import canonical_json
-from stages.privacy.evidence import LOCK, READ, TRACE
+from stages.privacy.charges import charges_json
+from stages.privacy.evidence import CHARGES, CHOICES, LEDGER, LOCK, METRICS, PLAN, READ, STATEMENT, TRACE
+from stages.privacy.plan import read_plan
+from stages.privacy.statement import statement_json
 
+Files = dict[str, bytes]
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
@@ -22,8 +28,8 @@ def sound(seed: int) -> str | None:
     return _said(lambda trace: None)
 
 
-def steps_left_out(seed: int) -> str | None:
-    """Train more steps than the trace tells."""
+def fewer_steps(seed: int) -> str | None:
+    """Tell one step fewer than was planned."""
     return _said(lambda trace: trace["steps"].pop())
 
 
@@ -39,14 +45,39 @@ def _said(edit: Callable[[dict[str, Any]], Any]) -> str | None:
         contents = {name: (CHECKOUT / name).read_bytes() for name in READ if (CHECKOUT / name).exists()}
         trace = json.loads(contents[TRACE])
         edit(trace)
-        before, contents[TRACE] = contents[TRACE], canonical_json(trace)
-        contents[LOCK] = contents[LOCK].replace(_md5(before), _md5(contents[TRACE]))
+        contents = _accounted(_replaced(contents, TRACE, trace))
         for name, content in contents.items():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_bytes(content)
         verdict = audit(root)
     errors = [one for one in verdict["findings"] if one["severity"] == "error"]
     return f"{errors[0]['file']} {errors[0]['problem']}" if errors else None
+
+
+def _accounted(contents: Files) -> Files:
+    """Return files with charges and statement as account writes them, or would if it did not refuse."""
+    values = {name: json.loads(content) for name, content in contents.items() if name.endswith(".json")}
+    plan = read_plan(values[PLAN], PLAN)
+    outputs = {name: (values[name], _sha256(contents[name])) for name in (*CHOICES, METRICS)}
+    after = {METRICS: outputs.pop(METRICS)}
+    charges = charges_json(plan, values[TRACE], before=outputs, after=after)
+    contents = _replaced(contents, CHARGES, charges)
+    committed = {name: _sha256(contents[name]) for name in (PLAN, TRACE, METRICS, CHARGES, LEDGER)}
+    try:
+        return _replaced(contents, STATEMENT, statement_json(plan, charges, values[LEDGER], committed))
+    except ValueError:
+        return contents
+
+
+def _replaced(contents: Files, name: str, value: Any) -> Files:
+    """Return files with one replaced, and its digest in dvc.lock."""
+    content = canonical_json(value)
+    lock = contents[LOCK].replace(_md5(contents[name]), _md5(content))
+    return {**contents, name: content, LOCK: lock}
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _md5(content: bytes) -> bytes:

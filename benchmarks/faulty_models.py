@@ -15,6 +15,8 @@ from stages.privacy.preflight import Subject, preflight
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.vlm.subject import synthetic_subject
 
+_FOLDER = tempfile.TemporaryDirectory(prefix="dualpriv-faults-")
+
 
 def sound(seed: int) -> str | None:
     """Look at the model as it is, with other weights for every seed."""
@@ -26,9 +28,7 @@ def weight_outside_the_norm(seed: int) -> str | None:
     model = _model(seed)
     layer = next(iter(TrainableLayers.of(model).layers.values()))
     subject = synthetic_subject(model)
-    return _verdict(
-        _changed(subject, lambda rows: subject.losses(rows) + layer.weight.to(torch.float64).pow(2).sum())
-    )
+    return _verdict(_changed(subject, lambda rows: subject.losses(rows) + layer.weight.pow(2).sum()))
 
 
 def averaged_loss(seed: int) -> str | None:
@@ -43,10 +43,23 @@ def averaged_loss(seed: int) -> str | None:
 
 
 def dropout(seed: int) -> str | None:
-    """Leave dropout in an adapter on."""
+    """Leave dropout in an adapter on, where PEFT's forward uses it."""
     model = _model(seed)
-    model.get_submodule(next(iter(TrainableLayers.of(model).layers))).register_module("late", nn.Dropout(0.1))
+    adapted = next(module for module in model.modules() if hasattr(module, "lora_dropout"))
+    adapted.lora_dropout["default"] = nn.Dropout(0.1)
     return _verdict(synthetic_subject(model))
+
+
+def hidden_dropout(seed: int) -> str | None:
+    """Drop at random in the loss itself, where no module shows it."""
+    subject = synthetic_subject(_model(seed))
+
+    def losses(rows: Any) -> Tensor:
+        losses_R = subject.losses(rows)
+        return losses_R * nn.functional.dropout(torch.ones_like(losses_R), 0.1)
+
+    torch.manual_seed(seed)
+    return _verdict(_changed(subject, losses))
 
 
 def _changed(subject: Subject, losses: Callable[[Any], Tensor]) -> Subject:
@@ -68,5 +81,4 @@ def _model(seed: int) -> Any:
 
 @cache
 def _written() -> Path:
-    folder = tempfile.mkdtemp(prefix="dualpriv-faults-")
-    return write_family("LLaVA (CLIP)", Path(folder))
+    return write_family("LLaVA (CLIP)", Path(_FOLDER.name))

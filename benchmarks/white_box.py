@@ -1,16 +1,17 @@
 """A white-box auditor of the DP engine: canaries with orthogonal gradients go through the real mechanism.
 
 Every canary is a unit whose gradient is one coordinate, far above the clip. A coin decides which of them the
-run has; the run's own sampling, clipping, noise and update rule do the rest; whoever sees what was published
-scores each canary by its coordinate and guesses coins (stages/privacy/one_run_bound.py).
+run has; the engine's own sampling, clipping, noise and choice of updated weights do the rest; whoever sees
+what was published scores each canary by its coordinate and guesses coins (stages/privacy/one_run_bound.py).
+It audits flat clipping over all weights, ghost norms, and one process; not the loop around a step.
 
-Shapes: M canaries, R rows, I images of these rows, P = M trainable weights.
+Shapes: M canaries, R rows, I images of these rows, P = ``CANARIES`` trainable weights.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +19,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.core.speed import Speed
-from stages.privacy.accountants import Relation
 from stages.privacy.accounting import Target
 from stages.privacy.clipping import Clipping
 from stages.privacy.one_run_bound import CONFIDENCE, Guesses, epsilon_lower_bound, guess
@@ -43,7 +43,10 @@ STEEP = 16.0
 GUESSES = CANARIES // 64
 """k+ and k-, fixed before anybody looks."""
 DELTA = 1e-5
+EACH = 1 - (1 - CONFIDENCE) / 2
+"""Confidence of each of two attacks, so that the better one has ``CONFIDENCE``."""
 PUBLIC_SEED = 7
+"""A seed that anybody could guess, as ``seed.public`` of params.yaml is."""
 SPEED = Speed(
     device="cpu",
     threads=0,
@@ -62,14 +65,13 @@ class Trial:
     """One run to audit, and what it claims."""
 
     epsilon: float = 2.0
-    relation: Relation = "add_or_remove_one"
     steps: int = 1
     rate: float = 1.0
     rows: int = 1
     """Rows of every unit."""
     images_only: bool = False
     """Put canaries into the layer that sees images, and none into the one that sees rows."""
-    prune: str = "all"
+    prune: Literal["all", "block", "magnitude", "random"] = "all"
 
     @property
     def canaries(self) -> int:
@@ -80,7 +82,7 @@ class Trial:
         """Return the plan that makes the claim."""
         people = Population(name="canaries", public=True, max_units=CANARIES, unit="canary")
         sampling = Sampling(steps=self.steps, rate=self.rate, expected_batch=self.rate * CANARIES / 2)
-        target = Target(relation=self.relation, epsilon=self.epsilon, delta=DELTA)
+        target = Target(relation="add_or_remove_one", epsilon=self.epsilon, delta=DELTA)
         return plan_for(
             "gradient", target, people, sampling, clipping=Clipping(CLIP), rows_per_unit=self.rows
         )
@@ -129,7 +131,7 @@ class CanaryLearner(Learner):
         return losses_R
 
 
-def learner_of(canaries: NDArray[np.int64], rows: int) -> "CanaryLearner":
+def learner_of(canaries: NDArray[np.int64], rows: int) -> CanaryLearner:
     """Return a learner on units that are these canaries, each with so many rows."""
     model = Directions()
     row = SimpleNamespace(input_ids=[0], images=[0] * IMAGES)
@@ -139,9 +141,8 @@ def learner_of(canaries: NDArray[np.int64], rows: int) -> "CanaryLearner":
     return CanaryLearner(model, model, trainable, encoded, SPEED)
 
 
-def published(trial: Trial, is_in_M: NDArray[np.bool_], secret: bytes) -> Tensor:
+def published(trial: Trial, plan: Plan, is_in_M: NDArray[np.bool_], secret: bytes) -> Tensor:
     """Run the mechanism on the canaries that are in, and return the sum over steps of what updates, (P,)."""
-    plan = trial.plan()
     mechanism = Mechanism.of(plan)
     canaries = np.flatnonzero(is_in_M)
     learner = learner_of(canaries, trial.rows)
@@ -149,7 +150,7 @@ def published(trial: Trial, is_in_M: NDArray[np.bool_], secret: bytes) -> Tensor
     blocks = learner.trainable.slices()
     sizes = {name: where.stop - where.start for name, where in blocks.items()}
     streams = Streams(RunKey(secret), "white-box audit", "finetune")
-    update = Update(prune=trial.prune, keep=0.5)  # type: ignore[arg-type]
+    update = Update(prune=trial.prune, keep=0.5)
     total_P = torch.zeros(CANARIES, dtype=torch.float64)
     with PreparedNoise(streams, sizes, trial.steps) as noise:
         for step in range(trial.steps):
@@ -164,16 +165,17 @@ def audit_run(trial: Trial, seed: int) -> Audited:
     """Toss coins, run, score, guess, and return the larger bound of two attacks.
 
     One scores by what was published; the other first subtracts the noise that a public seed would have
-    drawn. Each is asked for more confidence, so that both together have 95 %. ``seed`` decides the coins and
-    stands for the run key, so that an audit can be repeated.
+    drawn, exactly as the planted fault draws it: a real attacker would have to guess how, too. ``seed``
+    decides the coins and stands for the run key, so that an audit can be repeated.
     """
     rng = np.random.default_rng([seed, 0xC0135])
     is_in_M = rng.random(trial.canaries) < 0.5
-    seen_P = published(trial, is_in_M, rng.bytes(32)).numpy()
-    scale = (trial.plan().noise_multiplier or 0.0) * CLIP
-    attacks = (seen_P, seen_P - scale * guessable_noise(trial.steps))
+    plan = trial.plan()
+    assert plan.noise_multiplier is not None
+    seen_P = published(trial, plan, is_in_M, rng.bytes(32)).numpy()
+    attacks = (seen_P, seen_P - plan.noise_multiplier * CLIP * guessable_noise(trial.steps))
     found = [guess(scores_P[: len(is_in_M)], is_in_M, GUESSES, GUESSES) for scores_P in attacks]
-    bounds = [epsilon_lower_bound(one, DELTA, 1 - (1 - CONFIDENCE) / len(attacks)) for one in found]
+    bounds = [epsilon_lower_bound(one, DELTA, EACH) for one in found]
     best = int(np.argmax(bounds))
     return Audited(trial.epsilon, found[best], bounds[best])
 

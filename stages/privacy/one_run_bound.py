@@ -6,8 +6,7 @@ bounds how many guesses can be right.
 """
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from scipy.stats import binom
 
 CONFIDENCE = 0.95
 _LARGEST_EPSILON = 50.0
+"""There q rounds to 1, and nothing contradicts it."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,6 @@ class Guesses:
             raise ValueError(
                 f"{self.right} right of {self.made} guesses on {self.canaries} canaries is impossible"
             )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the counts."""
-        return asdict(self)
 
 
 def guess(scores_M: NDArray[np.float64], is_in_M: NDArray[np.bool_], most: int, least: int) -> Guesses:
@@ -63,8 +59,11 @@ def p_value(guesses: Guesses, epsilon: float, delta: float) -> float:
     is right with chance q = e^epsilon / (1 + e^epsilon), beta = P[Bin(r, q) >= v] and
     alpha = max over i >= 1 of (P[Bin(r, q) >= v - i] - beta) / i.
 
-    Edge cases: without guesses, or without a right one, nothing is shown: 1.
+    Edge cases: without guesses, or without a right one, nothing is shown: 1. A negative epsilon, and a delta
+    outside [0, 1], are a ValueError.
     """
+    if not (epsilon >= 0 and 0 <= delta <= 1):
+        raise ValueError(f"there is no ({epsilon}, {delta})-differential privacy")
     if guesses.right == 0:
         return 1.0
     q = 1 / (1 + math.exp(-epsilon))
@@ -81,14 +80,14 @@ def epsilon_lower_bound(guesses: Guesses, delta: float, confidence: float = CONF
     seen, it exceeds epsilon with chance at most ``1 - confidence``, once: for the one run and the one pair of
     guess counts that were fixed beforehand.
     """
+    if not 0 < confidence < 1:
+        raise ValueError(f"a confidence lies between 0 and 1, got {confidence}")
 
     def excess(epsilon: float) -> float:
         return p_value(guesses, epsilon, delta) - (1 - confidence)
 
     if excess(0.0) >= 0:
         return 0.0
-    if excess(_LARGEST_EPSILON) < 0:
-        return _LARGEST_EPSILON
     found = float(brentq(excess, 0.0, _LARGEST_EPSILON, xtol=1e-6))
     return max(0.0, found - 1e-6)
 

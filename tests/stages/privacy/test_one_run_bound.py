@@ -1,9 +1,11 @@
 """The one-run bound is the paper's, read slowly, and holds on a mechanism whose epsilon is known."""
 
+import bisect
 import math
 
 import numpy as np
 import pytest
+from scipy.stats import binom, norm
 
 from stages.privacy.one_run_bound import Guesses, ceiling, epsilon_lower_bound, guess, p_value
 
@@ -59,17 +61,56 @@ def test_guesses_by_chance_show_nothing() -> None:
     assert epsilon_lower_bound(Guesses(1000, 200, 160), 1e-5) > 1, "negative control"
 
 
-@pytest.mark.parametrize("epsilon", [0.5, 1.0, 2.0, 4.0])
-def test_on_randomized_response_it_is_close_and_exceeds_the_truth_as_rarely_as_it_says(
-    epsilon: float,
+@pytest.mark.parametrize(("made", "epsilon"), [(100, 0.5), (100, 2.0), (1000, 1.0), (1000, 4.0)])
+def test_on_randomized_response_it_exceeds_the_truth_once_in_twenty_at_most(
+    made: int, epsilon: float
 ) -> None:
     """Randomized response answers right with chance q: the theorem's worst case, epsilon exactly."""
-    rng = np.random.default_rng(1)
-    right = rng.binomial(1000, 1 / (1 + math.exp(-epsilon)), size=400)
-    bound_of = {v: epsilon_lower_bound(Guesses(1000, 1000, v), 0.0) for v in set(right.tolist())}
-    bounds = np.array([bound_of[v] for v in right.tolist()])
-    assert (bounds > epsilon).mean() <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
-    assert np.median(bounds) > 0.8 * epsilon - 0.1
+    q, q_of_more = (1 / (1 + math.exp(-value)) for value in (epsilon, epsilon + 0.5))
+    bound_of = lambda v: epsilon_lower_bound(Guesses(made, made, v), 0.0)  # noqa: E731
+    right = bisect.bisect_right(range(made + 1), epsilon, key=bound_of)
+    assert bound_of(right - 1) <= epsilon < bound_of(right)
+    assert 0.01 < binom.sf(right - 1, made, q) <= 0.05, "not far below: it would see nothing"
+    assert binom.sf(right - 1, made, q_of_more) > 0.05, "negative control"
+
+
+@pytest.mark.parametrize(
+    ("made", "delta", "epsilon"), [(200, 1e-2, 0.0), (200, 1e-2, 1.0), (1000, 1e-3, 0.5)]
+)
+def test_the_part_of_delta_covers_a_mechanism_that_sometimes_tells_the_truth(
+    made: int, delta: float, epsilon: float
+) -> None:
+    """With chance delta a canary is told outright: (epsilon, delta)-DP, right with (1 - delta) q + delta."""
+    chance = (1 - delta) / (1 + math.exp(-epsilon)) + delta
+
+    def most(delta: float) -> float:
+        """Return the largest ratio of the true chance to the bound on it."""
+        tails = {v: binom.sf(v - 1, made, chance) for v in range(1, made + 1)}
+        seen = {v: tail for v, tail in tails.items() if tail > 1e-12}
+        return max(tail / p_value(Guesses(made, made, v), epsilon, delta) for v, tail in seen.items())
+
+    assert most(delta) <= 1 + 1e-9
+    assert most(0.0) > 1.1, "negative control: without that part the bound is broken"
+
+
+@pytest.mark.parametrize("epsilon", [2.0, 4.0])
+def test_guesses_about_some_canaries_only_exceed_the_truth_once_in_twenty_at_most(epsilon: float) -> None:
+    """The Gaussian mechanism, guessed at the ends: privacy amplifies nobody there beyond (epsilon, delta)."""
+    rng, delta = np.random.default_rng(5), 1e-5
+    sigma = next(s for s in np.arange(0.3, 10, 0.01) if _gaussian_delta(s, epsilon) <= delta)
+    bounds = []
+    for _ in range(60):
+        is_in = rng.random(4000) < 0.5
+        scores = is_in + sigma * rng.standard_normal(4000)
+        bounds.append(epsilon_lower_bound(guess(scores, is_in, 60, 60), delta))
+    assert (np.array(bounds) > epsilon).mean() <= 0.05
+    assert np.median(bounds) > 0.2 * epsilon, "negative control: it sees something"
+
+
+def _gaussian_delta(sigma: float, epsilon: float) -> float:
+    """Return delta of the Gaussian mechanism of sensitivity 1 (Balle and Wang 2018, theorem 8)."""
+    low, high = (norm.cdf(sign / (2 * sigma) - epsilon * sigma) for sign in (1, -1))
+    return float(low - math.exp(epsilon) * high)
 
 
 def test_guesses_are_the_highest_and_the_lowest_and_ties_cost_nothing() -> None:
@@ -89,3 +130,7 @@ def test_what_is_no_guess_is_refused() -> None:
         guess(np.array([np.nan, 1.0]), np.zeros(2, bool), 1, 1)
     with pytest.raises(ValueError, match="6 right of 5"):
         Guesses(10, 5, 6)
+    with pytest.raises(ValueError, match=r"no \(1.0, -1.0\)-differential privacy"):
+        p_value(Guesses(10, 10, 10), 1.0, -1.0)
+    with pytest.raises(ValueError, match="a confidence lies between 0 and 1"):
+        epsilon_lower_bound(Guesses(10, 10, 10), 0.0, 1.0)
