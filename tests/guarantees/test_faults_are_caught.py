@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-from benchmarks.faults import FAULTS, SOUND, Fault, repeated
+from benchmarks.faults import AUDITED, FAULTS, SOUND, Fault, bounds_of, repeated
 from benchmarks.white_box import Trial, audit_run
 from stages.core.entry import quiet_accountants
 
@@ -29,6 +29,13 @@ def test_who_catches_a_fault_of_the_engine_says_nothing_of_the_sound_one(look) -
 @pytest.mark.parametrize("catcher", ["preflight", "audit command"])
 def test_models_and_evidence_that_are_sound_are_not_accused(catcher: str) -> None:
     assert [look(1) for look in SOUND[catcher][0]] == [None]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trial", AUDITED, ids=str)
+def test_the_auditor_never_finds_more_than_is_claimed_in_twenty_repetitions(trial: Trial) -> None:
+    bounds = bounds_of(trial)["bounds"]
+    assert 0 < bounds[0] <= bounds[-1] < trial.epsilon
 
 
 @pytest.mark.slow
