@@ -88,7 +88,7 @@ def _by_coins(units: Sequence[list[Row]], dice: np.random.Generator) -> tuple[li
     """Return the rows of the units that are in, and of those that are out."""
     parts: tuple[list[Row], list[Row]] = ([], [])
     for unit, is_out in zip(units, dice.random(len(units)) < 0.5, strict=True):
-        parts[is_out].extend(unit)
+        parts[int(is_out)].extend(unit)
     return parts
 
 
