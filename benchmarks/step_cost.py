@@ -45,7 +45,6 @@ from stages.vlm.attribution import first_axis
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 ALL_LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 KEPT = 64
-PAIRS = 7
 CLIP = 1.0
 STEPS = 1000
 
@@ -153,6 +152,9 @@ def main() -> None:
     options.add_argument("--width", type=int, default=Size.width)
     options.add_argument("--layers", type=int, default=Size.layers)
     options.add_argument("--repeat", type=int, default=1, help="steps in a row in each reading of the clock")
+    options.add_argument(
+        "--pairs", type=int, default=7, help="readings beside a non-private one, for each arm"
+    )
     options.add_argument("--json", type=Path, required=True)
     given = options.parse_args()
     arms = [ARMS[0], *(arm for arm in ARMS[1:] if arm.name.startswith(tuple(given.arms)))]
@@ -160,20 +162,22 @@ def main() -> None:
     shapes = [(tokens, batch) for tokens in given.tokens for batch in given.batch]
     rows = []
     for shape in shapes:
-        rows += measure(arms, *shape, size, given.repeat)
+        rows += measure(arms, *shape, size, given.pairs, given.repeat)
         write_json(given.json, rows)
     beside = {
         "about": about(given.device),
-        "pairs": PAIRS,
+        "pairs": given.pairs,
         "repeat": given.repeat,
         "process_peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
     }
     write_json(given.json.with_suffix(".about.json"), beside)
-    print(f"{beside['about']}; medians and quartiles of {PAIRS} pairs, arms interleaved\n")
+    print(f"{beside['about']}; medians and quartiles of {given.pairs} pairs, arms interleaved\n")
     print(render(rows))
 
 
-def measure(arms: list[Arm], tokens: int, batch: int, size: Size, repeat: int) -> list[dict[str, Any]]:
+def measure(
+    arms: list[Arm], tokens: int, batch: int, size: Size, count: int, repeat: int
+) -> list[dict[str, Any]]:
     """Return one row an arm for a batch of ``batch`` rows with ``tokens`` visual tokens."""
     frozen = frozen_model(size)
     learners = [learner_of(arm, tokens, batch, sharing_weights(frozen)) for arm in arms]
@@ -181,11 +185,11 @@ def measure(arms: list[Arm], tokens: int, batch: int, size: Size, repeat: int) -
     use(learners[0].speed)
     peaks = [peak_bytes(arm, learner, rows) for arm, learner, rows in zip(arms, learners, units, strict=True)]
     pairs: list[list[tuple[float, float]]] = [[] for _ in arms]
-    for pair in range(1, PAIRS + 1):
+    for pair in range(1, count + 1):
         for index, arm in enumerate(arms):
             plain_seconds = _seconds(arms[0], learners[0], units[0], repeat)
             pairs[index].append((_seconds(arm, learners[index], units[index], repeat), plain_seconds))
-        print(f"{tokens} visual tokens, batch {batch}: {pair} of {PAIRS} pairs", file=sys.stderr, flush=True)
+        print(f"{tokens} visual tokens, batch {batch}: {pair} of {count} pairs", file=sys.stderr, flush=True)
     found = []
     for arm, timed, peak in zip(arms, pairs, peaks, strict=True):
         found.append(
