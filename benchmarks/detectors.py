@@ -1,7 +1,7 @@
 """Tests of noise scale and of inclusion: each is given draws and says what it holds against them.
 
-Each alarms on a sound system by chance in one of 10,000 uses or fewer. Negative controls show its power
-(tests/guarantees/test_noise.py, test_sampling.py).
+Each alarms on a sound system by chance in one of 10,000 uses or fewer, or as often as it is told. Negative
+controls show its power (tests/guarantees/test_noise.py, test_sampling.py).
 
 Shapes: n numbers, S steps, U units.
 """
@@ -15,21 +15,21 @@ Coins = NDArray[np.bool_]
 ALARM = 1e-4
 
 
-def has_scale(samples_N: Floats, scale: float) -> bool:
+def has_scale(samples_N: Floats, scale: float, alarm: float = ALARM) -> bool:
     """Tell whether the sum of squares lies within chi-square's central part.
 
     At 200,000 draws a scale that is 1 % off is noticed nearly always; at 40, half the scale.
     """
-    low, high = stats.chi2.ppf([ALARM / 2, 1 - ALARM / 2], samples_N.size)
+    low, high = stats.chi2.ppf([alarm / 2, 1 - alarm / 2], samples_N.size)
     return bool(low < (samples_N**2).sum() / scale**2 < high)
 
 
-def is_gaussian(samples_N: Floats, scale: float) -> bool:
+def is_gaussian(samples_N: Floats, scale: float, alarm: float = ALARM) -> bool:
     """Tell whether Kolmogorov and Smirnov take it for Gaussian of that scale.
 
     At 200,000 draws any distribution further than 0.005 from it is noticed.
     """
-    return bool(stats.kstest(samples_N, stats.norm(scale=scale).cdf).pvalue > ALARM)
+    return bool(stats.kstest(samples_N, stats.norm(scale=scale).cdf).pvalue > alarm)
 
 
 def are_independent(left_N: Floats, right_N: Floats) -> bool:

@@ -1,6 +1,6 @@
 """What attacks find in tuned models of the demonstration: method by epsilon, beside what is claimed.
 
-``python -m benchmarks.evidence --json FILE`` after ``dvc repro``; ``--quick`` takes 5 minutes. The population
+``python -m benchmarks.evidence --json FILE`` after ``dvc repro``; ``--quick`` for less of it. The population
 is declared public, so that figures on its members may be shown: canaries with a 95 % lower bound on epsilon,
 membership inference by loss and by likelihood ratio, and the exposure of secrets that several units tell.
 """
@@ -54,13 +54,14 @@ def main() -> None:
     settings = Settings.read()
     loaded, speed = load_backbone(settings)
     world = world_of(sizes, given.seed)
-    rows = []
+    rows, sets = [], dict[str, Encoded]()
     for name, (tokens, kind, prune) in METHODS.items():
-        rule = calibrated_rules()[tokens == "pruned"]
+        if tokens not in sets:
+            sets[tokens] = Encoded.of(world, loaded, calibrated_rules()[tokens == "pruned"])
         for epsilon in sizes.epsilons if kind == "gradient" else (None,):
             arm = settings.as_kind(kind).as_prune(prune)
             arm = arm if epsilon is None else arm.as_epsilon(epsilon)
-            found = attacked(arm, world, loaded, rule, speed, sizes)
+            found = attacked(arm, world, loaded, sets[tokens], speed, sizes)
             rows.append({"method": name, "claimed": epsilon, **found})
             print(f"{name}, epsilon {epsilon}: {rows[-1]}", file=sys.stderr, flush=True)
     found = {"about": about(), "seed": given.seed, "sizes": asdict(sizes), "rows": rows}
@@ -99,18 +100,29 @@ class Losses:
         return cls(**parts)
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """The world as a model sees it under one token rule."""
+
+    asked: EncodedSet
+    shadows: list[EncodedSet]
+
+    @classmethod
+    def of(cls, world: World, loaded: Loaded, rule: Rule) -> "Encoded":
+        """Run the tower on everybody's images, once."""
+        shadows = [encode_set(loaded, rows, rule) for rows in world.shadows]
+        return cls(encode_set(loaded, world.asked(), rule), shadows)
+
+
 def attacked(
-    arm: Settings, world: World, loaded: Loaded, rule: Rule, speed: Speed, sizes: Sizes
+    arm: Settings, world: World, loaded: Loaded, sets: Encoded, speed: Speed, sizes: Sizes
 ) -> dict[str, Any]:
     """Train the model and its shadows, attack it, and return what was found."""
-    asked = encode_set(loaded, world.asked(), rule)
-    count = len(world.trained_on())
+    asked, count = sets.asked, len(world.trained_on())
     own = replace(asked, rows=asked.rows[:count])
     before = Losses.of(loaded.model, loaded, asked, world, speed)
     after = _tuned(arm, own, loaded, asked, world, speed)
-    shadows = [
-        _tuned(arm, encode_set(loaded, rows, rule), loaded, asked, world, speed) for rows in world.shadows
-    ]
+    shadows = [_tuned(arm, public, loaded, asked, world, speed) for public in sets.shadows]
     canaries = _canaries(before, after, sizes, arm.target.delta)
     losses_N = np.concatenate([after.members, after.others])
     is_member_N = np.arange(len(losses_N)) < len(after.members)

@@ -14,9 +14,19 @@ from typing import Any
 
 from pipeline.audit import audit
 from stages.core.canonical import canonical_json
-from stages.privacy.charges import charges_json
-from stages.privacy.evidence import CHARGES, CHOICES, LEDGER, LOCK, METRICS, PLAN, READ, STATEMENT, TRACE
+from stages.privacy.evidence import (
+    CHARGES,
+    LEDGER,
+    LOCK,
+    METRICS,
+    PLAN,
+    READ,
+    STATEMENT,
+    TRACE,
+    read_evidence,
+)
 from stages.privacy.plan import read_plan
+from stages.privacy.rebuilt_findings import rebuilt_charges
 from stages.privacy.statement import statement_json
 
 Files = dict[str, bytes]
@@ -56,15 +66,14 @@ def _said(edit: Callable[[dict[str, Any]], Any]) -> str | None:
 
 def _accounted(contents: Files) -> Files:
     """Return files with charges and statement as account writes them, or would if it did not refuse."""
-    values = {name: json.loads(content) for name, content in contents.items() if name.endswith(".json")}
-    plan = read_plan(values[PLAN], PLAN)
-    outputs = {name: (values[name], _sha256(contents[name])) for name in (*CHOICES, METRICS)}
-    after = {METRICS: outputs.pop(METRICS)}
-    charges = charges_json(plan, values[TRACE], before=outputs, after=after)
+    found = read_evidence(contents, None)
+    plan = read_plan(found.values[PLAN], PLAN)
+    charges = rebuilt_charges(plan, found)
     contents = _replaced(contents, CHARGES, charges)
-    committed = {name: _sha256(contents[name]) for name in (PLAN, TRACE, METRICS, CHARGES, LEDGER)}
+    found = read_evidence(contents, None)
+    committed = {name: found.sha256(name) for name in (PLAN, TRACE, METRICS, CHARGES, LEDGER)}
     try:
-        return _replaced(contents, STATEMENT, statement_json(plan, charges, values[LEDGER], committed))
+        return _replaced(contents, STATEMENT, statement_json(plan, charges, found.values[LEDGER], committed))
     except ValueError:
         return contents
 
@@ -74,10 +83,6 @@ def _replaced(contents: Files, name: str, value: Any) -> Files:
     content = canonical_json(value)
     lock = contents[LOCK].replace(_md5(contents[name]), _md5(content))
     return {**contents, name: content, LOCK: lock}
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _md5(content: bytes) -> bytes:

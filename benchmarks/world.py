@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.records.canaries import CanaryText, canary_rows
+from stages.ledger.population_key import PopulationKey
+from stages.records.canaries import CanaryText, canary_rows, is_planted
 from stages.records.row import Row, rows_by_unit
 from stages.records.store import read_rows
 
@@ -69,7 +70,9 @@ def world_of(sizes: Sizes, seed: int) -> World:
     members, others = _by_coins(_some_units(train, sizes.units, dice), dice)
     text = CanaryText.of(public)
     canaries = canary_rows(text, sizes.canaries, rows_per_unit=2, length=LENGTH, seed=seed)
-    planted, left_out = _by_coins([canaries[unit : unit + 2] for unit in range(0, len(canaries), 2)], dice)
+    key = PopulationKey(dice.bytes(32))
+    planted = [row for row in canaries if is_planted(row.unit, key)]
+    left_out = [row for row in canaries if not is_planted(row.unit, key)]
     secrets, candidates = _secrets(text, sizes, seed)
     shadows = [
         [row for unit in _some_units(public, sizes.shadow_units, dice) for row in unit]

@@ -23,10 +23,13 @@ class Population:
     deltas: set[float] = field(default_factory=set)
     seen: dict[str, list[Seen]] = field(default_factory=dict)
     """By release."""
-    ledger: History | None = None
-    """What the longest chain tells."""
     chains: list[History] = field(default_factory=list)
     """What every chain tells, the longest last: all but it are beginnings of it, or forks."""
+
+    @property
+    def ledger(self) -> History | None:
+        """Return what the longest chain tells."""
+        return self.chains[-1] if self.chains else None
 
     @property
     def is_public(self) -> bool:
@@ -169,7 +172,7 @@ def _one_chain(population: Population, chains: Sequence[_Chain]) -> Iterator[Fin
     if not chains:
         return
     longest = max(chains, key=lambda chain: chain.history.length)
-    population.ledger, whole = longest.history, longest.digests()
+    whole = longest.digests()
     population.chains = sorted((chain.history for chain in chains), key=lambda history: history.length)
     population.chains.append(longest.history)
     for chain in chains:
