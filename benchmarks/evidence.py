@@ -13,7 +13,6 @@ from typing import Any
 
 import altair as alt
 import numpy as np
-import torch
 
 from benchmarks.arms import Settings, calibrated_rules, load_backbone, trained
 from benchmarks.attacks import (
@@ -27,8 +26,9 @@ from benchmarks.machine import about
 from benchmarks.world import QUICK, REPEATS, Sizes, World, world_of
 from stages.core.files import write_json, write_text
 from stages.core.speed import Speed
+from stages.evaluation.losses import losses_of_rows
 from stages.privacy.one_run_bound import ceiling, epsilon_lower_bound, guess
-from stages.records.encoded import EncodedSet, collate
+from stages.records.encoded import EncodedSet
 from stages.records.row import rows_by_unit
 from stages.reporting.figures import svg
 from stages.vlm.encoder import Rule, encode_set
@@ -84,12 +84,7 @@ class Losses:
     @classmethod
     def of(cls, model: Any, loaded: Loaded, asked: EncodedSet, world: World, speed: Speed) -> "Losses":
         """Ask a model about every row of ``world.asked()``, encoded in that order."""
-        found = []
-        with torch.no_grad():
-            for start in range(0, len(asked.rows), speed.micro_batch):
-                rows = range(start, min(start + speed.micro_batch, len(asked.rows)))
-                found.append(loaded.family.row_losses(model, collate(asked, rows).to(speed.device)).cpu())
-        losses_R = torch.cat(found).double().numpy()
+        losses_R = losses_of_rows("losses", model, loaded.family, asked, speed.micro_batch)
         parts, start = {}, 0
         for name in ("members", "planted", "secrets", "others", "left_out", "candidates"):
             rows_of = getattr(world, name)

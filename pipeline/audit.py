@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pipeline.verdict import verdict_text
 from stages.core.entry import quiet_accountants
 from stages.core.files import sha256
 from stages.privacy.audit import audit_of, weight_findings
+from stages.privacy.canary_findings import read_stored
 from stages.privacy.evidence import PLAN, STATEMENT, TRACE, Evidence
 from stages.privacy.findings import Finding, in_brief, is_sound
 from stages.privacy.signature import public_key
@@ -106,6 +108,7 @@ def audit(
         "code": code,
         "target_epsilon": plan.get("target_epsilon"),
         "releases": _releases(statement),
+        "canaries": _canaries(evidence),
         **{key: statement.get(key) for key in _STATED},
     }
 
@@ -131,6 +134,11 @@ def _releases(statement: Mapping[str, Any]) -> list[Any]:
     listed = statement.get("charges", statement.get("releases"))
     charges = listed if isinstance(listed, list) else []
     return [charge for charge in charges if isinstance(charge, dict) and charge.get("release") is not None]
+
+
+def _canaries(evidence: Evidence) -> dict[str, Any] | None:
+    found = read_stored(evidence)
+    return None if found is None else asdict(found)
 
 
 def _source(root: Path, revision: str | None) -> EvidenceSource:

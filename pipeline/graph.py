@@ -19,6 +19,7 @@ NAMES = (
     "plan",
     "finetune",
     "evaluate",
+    "canaries",
     "account",
     "report",
 )

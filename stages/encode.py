@@ -32,11 +32,13 @@ class Encode(Stage):
     calibration: Path = reads("data/calibrate/calibration.json")
     train: Path = reads("data/records/train")
     heldout: Path = reads("data/records/heldout")
+    canaries: Path = reads("data/records/canaries")
     encoded_train: Path = writes("data/encoded/train")
     encoded_heldout: Path = writes("data/encoded/heldout")
+    encoded_canaries: Path = writes("data/encoded/canaries")
 
     def run(self) -> None:
-        """Encode both splits under the calibrated rule."""
+        """Encode both splits, and all canaries, under the calibrated rule."""
         speed = use(Speed.load())
         rule = Rule(select=self.tokens.select, **read_json(self.calibration)["chosen"])
         with joined(speed.device) as ranks:
@@ -45,6 +47,7 @@ class Encode(Stage):
             loaded = load(self.backbone, device=speed.device, precision=self.model.precision)
             self._encode(loaded, rule, self.train, self.encoded_train, ranks)
             self._encode(loaded, rule, self.heldout, self.encoded_heldout, ranks)
+            self._encode(loaded, rule, self.canaries, self.encoded_canaries, ranks)
 
     def _encode(self, loaded: Loaded, rule: Rule, records: Path, encoded: Path, ranks: Ranks) -> None:
         rows = read_rows(records)
@@ -52,7 +55,8 @@ class Encode(Stage):
             found = encode_set(loaded, rows, rule, advance, ranks)
         if not ranks.leads:
             return
-        write_encoded(encoded, found, _salt(records), read_owner(records))
+        salt = None if records == self.canaries else _salt(records)  # canaries are public
+        write_encoded(encoded, found, salt, read_owner(records))
 
 
 def _salt(records: Path) -> str:

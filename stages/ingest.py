@@ -8,7 +8,9 @@ from stages.core.contract import Stage, reads_from, writes
 from stages.core.entry import main
 from stages.ledger.ledger import Ledger
 from stages.ledger.population_key import PopulationKey
+from stages.privacy.canary_settings import CanarySettings
 from stages.privacy.population import Population
+from stages.records.canaries import is_planted, planned_canaries
 from stages.records.data import Data
 from stages.records.owner import owner_of
 from stages.records.row import Row
@@ -23,26 +25,35 @@ class Ingest(Stage):
 
     data: Data
     population: Population
+    canaries: CanarySettings
     private_records: Path = reads_from("data.private.path")
     public_records: Path = reads_from("data.public.path")
     train: Path = writes("data/records/train")
     heldout: Path = writes("data/records/heldout")
     public: Path = writes("data/records/public")
+    all_canaries: Path = writes("data/records/canaries")
 
     def run(self) -> None:
-        """Read and check everything, record whose units these are, then write the three sets."""
+        """Read and check everything, record whose units these are, then write the sets.
+
+        Canaries are nobody's and are not recorded as units; those whose coin says so join the training rows.
+        """
         _require_salt(self.data.private, self.population)
         private, public = read_source(self.data.private), read_source(self.data.public)
-        check_units(private, public, self.population.max_units)
+        public_rows = [sourced.row for sourced in public]
+        canaries = planned_canaries(self.canaries, public_rows)
+        check_units(private, public, canaries, self.population.max_units)
         ledger = Ledger.load()
         key = ledger.population_key(self.population.name)
         train, heldout = split_rows(private, key, self.data.heldout)
         units = {sourced.row.unit for sourced in private}
         seen = {sourced.row.unit for sourced in public}
         ledger.register(self.population, units, self.data.split_rule(), seen)
+        train += [row for row in canaries if is_planted(row.unit, key)]
         write_rows(self.train, train, _salt(train, key), owner_of(key))
         write_rows(self.heldout, heldout, _salt(heldout, key), owner_of(key))
-        write_rows(self.public, [sourced.row for sourced in public], None)
+        write_rows(self.public, public_rows, None)
+        write_rows(self.all_canaries, canaries, None)
         counts = (
             f"{len(train)} train, {len(heldout)} heldout" if self.population.public else "uncounted private"
         )

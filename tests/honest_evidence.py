@@ -14,11 +14,25 @@ from stored_evidence import Files
 
 from stages.core.canonical import canonical_json
 from stages.privacy.accounting import ACCOUNTANT, Composition, Relation
+from stages.privacy.canary_evidence import canaries_json
+from stages.privacy.canary_settings import CanarySettings
 from stages.privacy.chain import Entry, chain_to_json
 from stages.privacy.charge import noised_sum_charge, public_choice
 from stages.privacy.charges import charges_json
-from stages.privacy.evidence import CHARGES, CHOICES, LEDGER, LOCK, METRICS, PLAN, STAGE_OF, STATEMENT, TRACE
+from stages.privacy.evidence import (
+    CANARIES,
+    CHARGES,
+    CHOICES,
+    LEDGER,
+    LOCK,
+    METRICS,
+    PLAN,
+    STAGE_OF,
+    STATEMENT,
+    TRACE,
+)
 from stages.privacy.noised_sum import NoisedSum
+from stages.privacy.one_run_bound import Guesses
 from stages.privacy.plan import VERSION, Beside, Others, Plan
 from stages.privacy.population import Population
 from stages.privacy.renyi_filter import Limit
@@ -35,8 +49,11 @@ DEPS = {
     "calibrate": [PROFILE],
     "finetune": [PLAN],
     "evaluate": ["models/adapter"],
+    "canaries": ["models/adapter", PLAN],
     "account": [PLAN, TRACE, PROFILE, CALIBRATION, METRICS],
 }
+
+PLANTED = CanarySettings(count=100, rows_per_unit=2, words=4, guessed=0.4, seed=0)
 
 
 def name(word: str, digits: int = 32) -> str:
@@ -201,8 +218,15 @@ def made_by(run: Run) -> Files:
         PLAN: plan.to_json(),
         TRACE: trace_of(run, plan),
         METRICS: {**run.noised("evaluate", "heldout"), "release": "noised counts", "tuned": {}},
+        CANARIES: canaries_of(run, right=30),
     }
     return {file: canonical_json(value) for file, value in values.items()}
+
+
+def canaries_of(run: Run, right: int) -> dict[str, Any]:
+    """Return what so many right guesses about canaries show."""
+    each, adapter = PLANTED.guesses_of_each(), trace_of(run, run.plan())["adapter"]
+    return canaries_json(Guesses(PLANTED.count, 2 * each, right), each, run.delta, adapter)
 
 
 def files_of(run: Run) -> Files:
@@ -251,6 +275,7 @@ def locked(files: Files, plan: Plan) -> Files:
         "profile": {"on": "train", "private": made[PROFILE].get("mechanism")},
         "calibrate": {"on": "public", "private": None},
         "evaluate": {"release": "private", "private": made[METRICS].get("mechanism")},
+        "canaries": asdict(PLANTED),
     }.items():
         lock["stages"][stage]["params"]["params.yaml"] = {stage: section}
     return {**files, LOCK: canonical_json(lock)}

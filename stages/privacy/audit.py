@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stages.privacy.canary_findings import canary_findings
 from stages.privacy.charge_findings import charge_findings
 from stages.privacy.evidence import CHARGES, LEDGER, PLAN, TRACE, Evidence
 from stages.privacy.findings import Finding, differences
@@ -47,7 +48,7 @@ def audit_of(evidence: Evidence) -> Audit:
     found += [*plan_findings(plan, stored, evidence.lock), *broken]
     if broken:
         return Audit(tuple(found), ())
-    found += trace_findings(plan, stored, trace)
+    found += [*trace_findings(plan, stored, trace), *canary_findings(plan, evidence)]
     try:
         charges = charges_of_one(plan, evidence) if evidence.version == 1 else rebuilt_charges(plan, evidence)
         priced = [*priced_charges(charges, plan), *priced_pass(charges, plan)]

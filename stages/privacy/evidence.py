@@ -15,6 +15,7 @@ CHARGES = "data/account/charges.json"
 STATEMENT = "data/account/statement.json"
 LEDGER = "data/account/ledger.json"
 METRICS = "data/evaluate/metrics.json"
+CANARIES = "data/canaries/canaries.json"
 CHOICES = ("data/profile/profile.json", "data/calibrate/calibration.json")
 EXPORTS = "data/ledger"
 """Where `dualpriv ledger export` writes the chains of populations, each to a file."""
@@ -27,6 +28,7 @@ STAGE_OF = {
     PLAN: "plan",
     TRACE: "finetune",
     METRICS: "evaluate",
+    CANARIES: "canaries",
     CHARGES: "account",
     LEDGER: "account",
     STATEMENT: "account",
@@ -43,6 +45,8 @@ READ = (*FILES, *ATTACHED, LOCK, SIGNATURE)
 _VERSIONED = (PLAN, TRACE, CHARGES, STATEMENT)
 _SINCE = {LEDGER: 2, METRICS: 2}
 """Files that an earlier version could do without."""
+_OPTIONAL = (CANARIES,)
+"""Evidence beside the accounting, which is whole without it."""
 VERSIONS = (1, 2)
 
 
@@ -90,7 +94,7 @@ class Evidence:
         """Return the files that an audit of this evidence needs and that are not there at all."""
         versions = [self.values[file].get("version") for file in _VERSIONED if file in self.values]
         latest = max((version for version in VERSIONS if version in versions), default=VERSIONS[0])
-        needed = [file for file in (*FILES, LOCK) if _SINCE.get(file, 1) <= latest]
+        needed = [file for file in (*FILES, LOCK) if _SINCE.get(file, 1) <= latest and file not in _OPTIONAL]
         told = {finding.file for finding in self.unreadable}
         return [file for file in needed if file not in self.contents and file not in told]
 

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from stages.ledger.population_key import PopulationKey
+from stages.privacy.canary_settings import CanarySettings
 from stages.records.row import IMAGE, Message, Row
 
 KIND = "canary"
@@ -24,16 +25,38 @@ class CanaryText:
 
     questions: tuple[str, ...]
     words: tuple[str, ...]
+    """Words that public questions use and public answers do not, where there are two of them; else all."""
 
     @classmethod
     def of(cls, public: Sequence[Row]) -> "CanaryText":
         """Read questions and words off public records; a ValueError where there are none."""
-        turns = [message for row in public for message in row.messages]
-        questions = {turn.content.replace(IMAGE, "").strip() for turn in turns if turn.role == "user"} - {""}
-        words = {word for turn in turns for word in turn.content.replace(IMAGE, " ").split()}
+        asked, answered = (_said(public, role) for role in ("user", "assistant"))
+        questions = {text.strip() for text in asked} - {""}
+        words_asked, words_answered = (
+            {word for text in said for word in text.split()} for said in (asked, answered)
+        )
+        unused = words_asked - words_answered
+        words = unused if len(unused) > 1 else words_asked | words_answered
         if not questions or not words:
-            raise ValueError("the public records hold no question to make canaries of: give some, or none")
+            raise ValueError(
+                "the public records hold no question to make canaries of: give some, or set canaries.count "
+                "to 0"
+            )
         return cls(questions=tuple(sorted(questions)), words=tuple(sorted(words)))
+
+
+def planned_canaries(settings: CanarySettings, public: Sequence[Row]) -> list[Row]:
+    """Return the rows of all canaries, planted or not: a function of the settings and of public records."""
+    if not settings.count:
+        return []
+    return canary_rows(
+        CanaryText.of(public),
+        settings.count,
+        rows_per_unit=settings.rows_per_unit,
+        length=settings.words,
+        seed=settings.seed,
+        name=f"{KIND}-{settings.seed}",
+    )
 
 
 def canary_rows(
@@ -61,6 +84,11 @@ def canary_rows(
 def is_planted(unit: str, key: PopulationKey) -> bool:
     """Tell whether a canary joins the training units: a fair coin that hangs on the key and its name."""
     return key.fraction("canary", unit.encode()) < 0.5
+
+
+def _said(rows: Sequence[Row], role: str) -> set[str]:
+    """Return what is said in a role, without the marks of images."""
+    return {turn.content.replace(IMAGE, " ") for row in rows for turn in row.messages if turn.role == role}
 
 
 def _image(dice: np.random.Generator) -> bytes:

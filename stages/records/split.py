@@ -29,16 +29,23 @@ def split_rows(rows: Sequence[SourcedRow], key: PopulationKey, heldout: float) -
     return splits["train"], splits["heldout"]
 
 
-def check_units(private: Sequence[SourcedRow], public: Sequence[SourcedRow], max_units: int) -> None:
-    """Refuse more private units than declared, and public rows of a private unit.
+def check_units(
+    private: Sequence[SourcedRow], public: Sequence[SourcedRow], canaries: Sequence[Row], max_units: int
+) -> None:
+    """Refuse more private units, canaries included, than declared, and units that are two things at once.
 
     The sentence tells the declared bound and neither a count nor an id, which are private facts.
     """
-    units = {sourced.row.unit for sourced in private}
-    if len(units) > max_units:
+    units, made_up = {sourced.row.unit for sourced in private}, {row.unit for row in canaries}
+    if len(units) + len(made_up) > max_units:
         raise ValueError(
-            f"the private records have more units than population.max_units = {max_units}: "
-            "declare a larger bound and a delta below its inverse"
+            f"the private records{' and the canaries' if made_up else ''} have more units than "
+            f"population.max_units = {max_units}: declare a larger bound and a delta below its inverse"
+        )
+    if made_up & (units | {sourced.row.unit for sourced in public}):
+        raise ValueError(
+            "a unit of the records is named like a canary: set canaries.seed to another number, which names "
+            "canaries anew"
         )
     if any(sourced.row.unit in units for sourced in public):
         raise ValueError(

@@ -6,7 +6,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow
@@ -62,14 +63,9 @@ def write_rows(directory: Path, rows: Sequence[Row], salt: bytes | None, owner: 
 
 def read_rows(directory: Path) -> list[Row]:
     """Return the rows of a record set as they were written; a broken set is a ValueError that names it."""
-    try:
+    with _named_when_broken(directory):
         images = pyarrow.parquet.read_table(directory / IMAGES).column("image").to_pylist()
         records = pyarrow.parquet.read_table(directory / ROWS).to_pylist()
-    except FileNotFoundError:
-        raise ValueError(f"{directory} is missing: run `dvc repro` (or `dvc pull`) to make it") from None
-    except (pyarrow.ArrowException, KeyError, OSError) as error:
-        reason = first_sentence(error)
-        raise ValueError(f"{directory} is no record set ({reason}): run `dvc repro -f ingest`") from None
     return [
         Row(
             id=record["id"],
@@ -82,6 +78,13 @@ def read_rows(directory: Path) -> list[Row]:
     ]
 
 
+def read_units(directory: Path) -> list[str]:
+    """Return the units of a record set as they first appear; a broken set is a ValueError that names it."""
+    with _named_when_broken(directory):
+        table = pyarrow.parquet.read_table(directory / ROWS, columns=["unit"])
+        return list(dict.fromkeys(table.column("unit").to_pylist()))
+
+
 def content_digest(rows: Sequence[Row]) -> bytes:
     """Return 32 bytes that change with any row, image or order; guessable, so never to be published."""
     digest = hashlib.sha256()
@@ -90,6 +93,17 @@ def content_digest(rows: Sequence[Row]) -> bytes:
         images = [hashlib.sha256(image).hexdigest() for image in row.images]
         digest.update(json.dumps([row.id, row.unit, row.kind, turns, images]).encode() + b"\n")
     return digest.digest()
+
+
+@contextmanager
+def _named_when_broken(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise ValueError(f"{directory} is missing: run `dvc repro` (or `dvc pull`) to make it") from None
+    except (pyarrow.ArrowException, KeyError, OSError) as error:
+        reason = first_sentence(error)
+        raise ValueError(f"{directory} is no record set ({reason}): run `dvc repro -f ingest`") from None
 
 
 def _write(table: pyarrow.Table, path: Path, compression: str) -> None:

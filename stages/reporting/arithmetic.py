@@ -42,6 +42,14 @@ def largest_signal_to_noise(plan: Plan, weights: int) -> float | None:
     return float(plan.sampling.expected_batch / (plan.noise_multiplier * weights**0.5))
 
 
+def canary_share(canaries: int, plan: Plan) -> float:
+    """Return canaries over the expected batch, in a step of an average run: half of them are planted.
+
+    What they pull at the weights is at most this share of what a whole expected batch pulls.
+    """
+    return canaries / 2 * plan.sampling.rate / plan.sampling.expected_batch
+
+
 def epsilon_by_step(plan: Plan, points: int = 10) -> list[dict[str, float]]:
     """Return what the pass spends after about ``points`` numbers of steps, the last included.
 

@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from ruamel.yaml import YAML
 
+from stages.privacy.canary_evidence import in_words
 from stages.reporting.evidence import Choices, Evidence
 from stages.reporting.words import alarm, count, interval, ordered_kinds, percent
 
@@ -37,6 +38,7 @@ def render_card(evidence: Evidence, choices: Choices) -> str:
         metrics=evidence.metrics,
         choices=choices,
         alarm=alarm(evidence.statement),
+        canaries=in_words(evidence.canaries, evidence.statement["epsilon"]),
         code=Markup(load_code(choices)),
         kinds=ordered_kinds(evidence.metrics),
     )

@@ -7,6 +7,7 @@ from statistics import median_low
 from typing import Any
 
 from stages.core.files import read_json, sha256
+from stages.privacy.canary_evidence import CanaryEvidence, read_canaries
 from stages.privacy.plan import Plan, read_plan
 from stages.trainable.lora import Trainable
 from stages.training.optimizer import Optim
@@ -45,6 +46,7 @@ class Evidence:
     metrics: Mapping[str, Any]
     importance: Mapping[str, Any]
     calibration: Mapping[str, Any]
+    canaries: CanaryEvidence
     blocks: tuple[int, ...]
     """Weights in each factor of the adapter."""
 
@@ -68,13 +70,14 @@ def read_evidence(
     metrics: Path,
     importance: Path,
     calibration: Path,
+    canaries: Path,
     adapter: Path,
 ) -> Evidence:
     """Read the evidence files.
 
     Guarantee: plan, trace and charges are byte for byte those that the statement commits to, and the adapter
-    is the one that the trace names; anything else is a ValueError, so that no page puts a guarantee beside
-    another run's weights.
+    is the one that the trace names and that was asked about canaries; anything else is a ValueError, so that
+    no page puts a guarantee beside another run's weights.
     """
     found = Evidence(
         plan=read_plan(read_json(plan), str(plan)),
@@ -84,6 +87,7 @@ def read_evidence(
         metrics=read_json(metrics),
         importance=read_json(importance),
         calibration=read_json(calibration),
+        canaries=read_canaries(read_json(canaries), str(canaries)),
         blocks=tuple(shape[0] * shape[1] for _, shape in sorted(weight_shapes(adapter).items())),
     )
     committed = found.statement["evidence"].values()
@@ -93,4 +97,6 @@ def read_evidence(
     for name in (CONFIG, WEIGHTS):
         if sha256(adapter / name) != found.trace["adapter"].get(name):
             raise ValueError(f"{adapter / name} is not the file that {trace} names: run `dvc repro finetune`")
+    if read_json(canaries)["adapter"] != found.trace["adapter"]:
+        raise ValueError(f"{canaries} is about another adapter than {trace}: run `dvc repro canaries`")
     return found

@@ -4,9 +4,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from stages.privacy.canary_evidence import in_words
 from stages.privacy.planning import noise_to_signal
 from stages.reporting import figures
 from stages.reporting.arithmetic import (
+    canary_share,
     epsilon_by_step,
     largest_signal_to_noise,
     noise_energy_kept,
@@ -41,6 +43,8 @@ def render_page(evidence: Evidence, choices: Choices) -> str:
         kinds=ordered_kinds(evidence.metrics),
         alarm=alarm(evidence.statement),
         noise_over_signal=noise_to_signal(evidence.plan, evidence.weights),
+        canaries=in_words(evidence.canaries, evidence.statement["epsilon"]),
+        canary_share=canary_share(evidence.canaries.canaries, evidence.plan),
         code=load_code(choices),
         figures=_figures(evidence, choices),
     )
@@ -75,6 +79,7 @@ def page_environment() -> Environment:
         "count": count,
         "basis": basis,
         "words": event_in_words,
+        "capitalize_first": lambda text: text[:1].upper() + text[1:],
     }
     environment.tests |= {"noised": is_noised}
     environment.globals |= {"noise_energy_kept": noise_energy_kept}

@@ -1,6 +1,7 @@
 """Canaries are functions of public values; who is planted hangs on the population's key alone."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ from PIL import Image
 
 from models import rows
 from stages.ledger.population_key import PopulationKey
-from stages.records.canaries import KIND, CanaryText, canary_rows, is_planted
-from stages.records.row import IMAGE
+from stages.privacy.canary_settings import CanarySettings
+from stages.records.canaries import KIND, CanaryText, canary_rows, is_planted, planned_canaries
+from stages.records.row import IMAGE, Message, Row
 from stages.records.store import read_rows, write_rows
 
 TEXT = CanaryText(questions=("what is it ?", "which one ?"), words=("blue", "four", "left", "ring"))
@@ -53,6 +55,32 @@ def test_text_comes_from_public_records_without_marks() -> None:
     assert not any(IMAGE in piece or not piece for piece in (*text.questions, *text.words))
     with pytest.raises(ValueError, match="the public records hold no question"):
         CanaryText.of([])
+
+
+def test_words_are_those_that_public_questions_use_and_answers_do_not() -> None:
+    def asked(question: str, answer: str) -> Row:
+        turns = (Message("user", f"{IMAGE}{question}"), Message("assistant", answer))
+        return Row(question, "unit", "kind", turns, (b"",))
+
+    text = CanaryText.of([asked("is it red or blue ?", "red"), asked("is it ?", "blue it")])
+    assert text.words == ("?", "is", "or") and text.questions == ("is it ?", "is it red or blue ?")
+    everything = CanaryText.of([asked("red ?", "red"), asked("red", "?")])
+    assert everything.words == ("?", "red"), "where too few are unused, all are used"
+
+
+def test_settings_decide_how_many_and_which_and_none_need_no_words() -> None:
+    settings = CanarySettings(count=5, rows_per_unit=3, words=2, guessed=1.0, seed=7)
+    made = planned_canaries(settings, rows(4))
+    assert len(made) == 15 and [row.unit for row in made[::3]] == [
+        f"canary-7-{number}" for number in range(5)
+    ]
+    assert all(len(row.messages[1].content.split()) == 2 for row in made)
+    others = planned_canaries(replace(settings, seed=8), rows(4))
+    assert not {row.unit for row in made} & {row.unit for row in others}, (
+        "other coins, for these hang on names"
+    )
+    assert not {row.images for row in made} & {row.images for row in others}
+    assert planned_canaries(replace(settings, count=0), []) == []
 
 
 def test_coins_are_fair_hang_on_the_key_and_on_nobody_else() -> None:

@@ -82,14 +82,14 @@ def test_an_empty_split_is_refused(declared: Split, empty: str) -> None:
 
 def test_more_units_than_declared_are_refused_without_telling_how_many() -> None:
     rows = [sourced(f"unit {number}") for number in range(123)] * 2
-    check_units(rows, [], 123)
+    check_units(rows, [], [], 123)
     with pytest.raises(ValueError, match="max_units = 122") as refusal:
-        check_units(rows, [], 122)
+        check_units(rows, [], [], 122)
     assert "123" not in str(refusal.value)
 
 
 def test_a_unit_in_private_and_public_records_is_refused_without_naming_it() -> None:
-    check_units([sourced("alice")], [sourced("bob")], 10)
+    check_units([sourced("alice")], [sourced("bob")], [], 10)
     with pytest.raises(ValueError, match="must not share a unit with the private ones") as refusal:
-        check_units([sourced("alice")], [sourced("bob"), sourced("alice")], 10)
+        check_units([sourced("alice")], [sourced("bob"), sourced("alice")], [], 10)
     assert "alice" not in str(refusal.value)

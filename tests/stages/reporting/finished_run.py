@@ -11,12 +11,14 @@ from stages.core.params import read_params
 from stages.evaluation.accuracy import Accuracy
 from stages.evaluation.noised_accuracy import NoisedAccuracy
 from stages.privacy.accounting import Target
+from stages.privacy.canary_evidence import canaries_json
 from stages.privacy.chain import Entry, Split, chain_to_json
 from stages.privacy.charge import declared_public, noised_sum_charge, public_choice
 from stages.privacy.charges import charges_json
 from stages.privacy.clipping import Clipping
 from stages.privacy.events import event_from_json
 from stages.privacy.noised_sum import NoisedSum
+from stages.privacy.one_run_bound import Guesses
 from stages.privacy.plan import Plan
 from stages.privacy.planning import plan_for
 from stages.privacy.population import Population
@@ -36,6 +38,7 @@ POPULATION = Population(name="toy", public=True, max_units=100, unit="image")
 TARGET = Target(relation="add_or_remove_one", epsilon=8.0, delta=1e-4)
 CHOICES = ("data/profile/profile.json", "data/calibrate/calibration.json")
 METRICS = "data/evaluate/metrics.json"
+CANARIES = "data/canaries/canaries.json"
 DAY = "2026-01-01"
 MECHANISM = NoisedSum(rate=1.0, rows_per_unit=2, clip=1.0, noise_multiplier=5.0)
 SAMPLING = Sampling(steps=4, rate=0.1, expected_batch=10.0)
@@ -74,6 +77,8 @@ def write_run(
     }
     write_json(root / METRICS, {"version": 2, **metrics})
     write_accounts(root, plan)
+    adapter = read_json(root / "data/finetune/trace.json")["adapter"]
+    write_json(root / CANARIES, canaries_json(Guesses(200, 50, 31), 25, TARGET.delta, adapter))
     return plan
 
 

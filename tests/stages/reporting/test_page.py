@@ -47,7 +47,7 @@ def checkout(tiny_llava: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def evidence_in(root: Path) -> Evidence:
-    names = ("plan", "trace", "charges", "statement", "metrics", "importance", "calibration", "adapter")
+    names = (*"plan trace charges statement metrics importance calibration canaries adapter".split(),)
     paths: dict[str, Any] = {port.name: root / port.path for port in Report.ports() if port.path}
     return read_evidence(**{name: paths[name] for name in names})
 

@@ -1,0 +1,25 @@
+"""The loss of every row, by which attacks tell what a model was trained on."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stages.core.progress import progress
+from stages.records.encoded import EncodedSet, collate
+
+
+@torch.no_grad()
+def losses_of_rows(
+    label: str, model: torch.nn.Module, family: Any, encoded: EncodedSet, micro_batch: int
+) -> NDArray[np.float64]:
+    """Return each row's mean cross-entropy over its learned tokens in nats, shape (R,)."""
+    device = next(model.parameters()).device
+    found = [np.zeros(0)]
+    with progress(label, len(encoded.rows)) as advance:
+        for start in range(0, len(encoded.rows), micro_batch):
+            rows = range(start, min(start + micro_batch, len(encoded.rows)))
+            found.append(family.row_losses(model, collate(encoded, rows).to(device)).double().cpu().numpy())
+            advance(rows.stop)
+    return np.concatenate(found)
