@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class Allocations(TorchDispatchMode):
+class Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follow every storage that operators return, forward and backward, until it is freed.
 
     Scratch memory inside an operator is not seen. Storages made before the mode was entered do not count; of
@@ -18,8 +18,9 @@ class Allocations(TorchDispatchMode):
 
     def __init__(self, known: torch.nn.Module) -> None:
         """``known`` holds weights, which do not count."""
-        super().__init__()
-        self.live = self.peak = 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live: int = 0
+        self.peak: int = 0
         self._seen: dict[int, tuple[weakref.ref[Any], int]] = {}
         weights = list(known.parameters())
         self._emptied: list[weakref.ref[Any]] = []

@@ -108,4 +108,5 @@ def _peak(learner: Learner, plan: Plan, shapes: list[Shape]) -> int:
     mechanism.total(synthetic, units)  # what a first run leaves behind is not a step's
     with Allocations(learner.model) as allocations:
         mechanism.total(synthetic, units)
-    return allocations.peak
+    peak: int = allocations.peak
+    return peak
