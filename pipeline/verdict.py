@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stages.privacy.canary_evidence import CanaryEvidence, in_words
-from stages.privacy.evidence import LEDGER
+from stages.privacy.evidence import CANARIES, LEDGER
 from stages.privacy.findings import shown
 from stages.reporting.words import event_in_words
 
@@ -13,7 +13,7 @@ CHECKED = (
     "the plan keeps its target, delta is below 1 / max_units, sampling, clip and unit are as configured",
     "every step of the trace is the planned one: sampler, rate, expected batch, clip and noise",
     "charges and statement are what plan, trace and ledger give, value by value",
-    "canaries, where there are any, were guessed about as configured, and contradict no claim",
+    "canaries, where there are any, were guessed about as fixed before training, and contradict no claim",
 )
 OF_A_LEDGER = "the ledger is one unbroken chain within its limit, and covers every release that was charged"
 _SIGNATURES = {
@@ -58,10 +58,10 @@ def _head(verdict: Mapping[str, Any]) -> Iterator[str]:
         signature["status"],
         f"verified, number {signature['number']} of {signature['day']}, key {signature['key']}",
     )
-    yield f"- canaries: {_canaries(verdict)}"
     yield f"- signature: {signed}"
     yield f"- weights: {verdict['weights']}"
     yield f"- code: {verdict['code']}"
+    yield f"- canaries: {_canaries(verdict)}"
 
 
 def _total(total: Any) -> Iterator[str]:
@@ -77,7 +77,7 @@ def _total(total: Any) -> Iterator[str]:
 def _canaries(verdict: Mapping[str, Any]) -> str:
     found, claimed = verdict["canaries"], verdict["epsilon"]
     if found is None:
-        return "none: no result that can be read"
+        return "REFUSED: see the findings" if CANARIES in verdict["evidence"] else "not among the evidence"
     is_number = isinstance(claimed, int | float) and not isinstance(claimed, bool)
     return in_words(CanaryEvidence(**found), claimed if is_number else None)
 

@@ -15,6 +15,7 @@ from stages.privacy.canary_settings import CanarySettings
 from stages.privacy.one_run_bound import Guesses, guess
 from stages.privacy.plan import read_plan
 from stages.records.encoded import EncodedSet, read_encoded
+from stages.records.owner import read_owner
 from stages.records.store import read_units
 from stages.trainable.lora import load_adapter
 from stages.vlm.family import load
@@ -25,8 +26,8 @@ from stages.vlm.source import Model
 class Canaries(Stage):
     """Guess from the tuned model which canaries were planted, and bound epsilon by how often that is right.
 
-    What it writes depends on no person: the adapter is released, canaries are made up, and who of them was
-    planted hangs on a key. So it spends nothing.
+    What it writes depends on people through the adapter alone, which is charged: canaries are made up, and
+    who of them was planted hangs on a key. So it spends nothing more.
     """
 
     canaries: CanarySettings
@@ -34,6 +35,7 @@ class Canaries(Stage):
     plan: Path = reads("data/plan.json")
     train: Path = reads("data/records/train")
     all_canaries: Path = reads("data/records/canaries")
+    trained_on: Path = reads("data/encoded/train")
     encoded: Path = reads("data/encoded/canaries")
     backbone: Path = reads("models/backbone")
     adapter: Path = reads("models/adapter")
@@ -51,8 +53,10 @@ class Canaries(Stage):
         encoded, each = read_encoded(self.encoded), self.canaries.guesses_of_each()
         if not encoded.rows:
             return Guesses(0, 0, 0)
-        trained_on = set(read_units(self.train))
-        is_in_M = np.array([unit in trained_on for unit in read_units(self.all_canaries)])
+        if read_owner(self.train) != read_owner(self.trained_on):
+            raise ValueError(f"{self.train} is of another population than {self.trained_on}: run `dvc repro`")
+        planted = set(read_units(self.train))
+        is_in_M = np.array([unit in planted for unit in read_units(self.all_canaries)])
         return guess(self._fall(encoded), is_in_M, each, each)
 
     def _fall(self, encoded: EncodedSet) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -62,7 +66,8 @@ class Canaries(Stage):
         arguments = (loaded.family, encoded, speed.micro_batch)
         before_R = losses_of_rows("canaries before", loaded.model, *arguments)
         after_R = losses_of_rows("canaries after", load_adapter(loaded.model, self.adapter), *arguments)
-        return np.array([(before_R - after_R)[rows].mean() for rows in encoded.rows_by_unit()])
+        fall_M = np.array([(before_R - after_R)[rows].mean() for rows in encoded.rows_by_unit()])
+        return np.where(np.isfinite(fall_M), fall_M, -np.inf)  # a loss without bound was not learned
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from stages.core.seed import Seed
 from stages.core.speed import Speed, use
 from stages.ledger.ledger import Ledger
 from stages.ledger.release import recorded_digest
+from stages.privacy.canary_settings import CanarySettings
 from stages.privacy.plan import Plan, read_plan
 from stages.privacy.stream import Streams
 from stages.records.encoded import read_encoded
@@ -37,7 +38,11 @@ from stages.vlm.source import Model
 
 @dataclass(frozen=True, kw_only=True)
 class Finetune(Stage):
-    """Fine-tune under the plan. The only stage whose output depends on private training records."""
+    """Fine-tune under the plan. The only stage whose output depends on private training records.
+
+    ``canaries`` decides nothing here and is fixed here: how many guesses are made later is settled before
+    training, or another run is needed.
+    """
 
     parallel: ClassVar[bool] = True
     meta: ClassVar[dict[str, Any]] = {"gpus": 1, "releases": True, "retries": 2}
@@ -47,6 +52,7 @@ class Finetune(Stage):
     trainable: Trainable
     model: Model
     seed: Seed
+    canaries: CanarySettings
     plan: Path = reads("data/plan.json")
     encoded: Path = reads("data/encoded/train")
     backbone: Path = reads("models/backbone")

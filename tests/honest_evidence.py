@@ -275,9 +275,13 @@ def locked(files: Files, plan: Plan) -> Files:
         "profile": {"on": "train", "private": made[PROFILE].get("mechanism")},
         "calibrate": {"on": "public", "private": None},
         "evaluate": {"release": "private", "private": made[METRICS].get("mechanism")},
-        "canaries": asdict(PLANTED),
     }.items():
         lock["stages"][stage]["params"]["params.yaml"] = {stage: section}
+    made_up = {"path": "data/records/canaries", "md5": name("canaries") + ".dir"}
+    lock["stages"]["ingest"] = {"deps": [], "outs": [made_up]}
+    for stage in ("ingest", "finetune", "canaries"):
+        lock["stages"][stage].setdefault("params", {})["params.yaml"] = {"canaries": asdict(PLANTED)}
+    lock["stages"]["canaries"]["deps"].append(dict(made_up))
     return {**files, LOCK: canonical_json(lock)}
 
 

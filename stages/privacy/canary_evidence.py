@@ -7,11 +7,17 @@ from typing import Any
 
 from stages.core.schema import parse
 from stages.privacy.artifact_names import is_digest
-from stages.privacy.one_run_bound import CONFIDENCE, Guesses, ceiling, epsilon_lower_bound
+from stages.privacy.canary_settings import MOST
+from stages.privacy.findings import shown
+from stages.privacy.one_run_bound import (
+    CONFIDENCE,
+    LARGEST_EPSILON,
+    Guesses,
+    ceiling,
+    epsilon_lower_bound,
+)
 
 VERSION = 1
-_MOST = 1_000_000
-"""More canaries than any run plants; to bound epsilon takes time and memory by how many there are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +58,12 @@ def read_canaries(value: Any, where: str) -> CanaryEvidence:
         made = guesses_of(found)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(str(error.args[0])) from None
-    if not (
-        0 < found.delta < 1 and found.guessed_in >= 0 and found.guessed_out >= 0 and made.canaries <= _MOST
-    ):
-        raise ValueError(f"{where} tells of {made.made} guesses about {made.canaries} at delta {found.delta}")
+    if found.guessed_in < 0 or found.guessed_out < 0 or made.canaries > MOST:
+        raise ValueError(f"{where} tells of {shown(made.made)} guesses about {shown(made.canaries)} canaries")
+    if not (0 < found.delta < 1 and 0 < found.confidence < 1):
+        raise ValueError(f"{where} tells of delta {found.delta} and confidence {found.confidence}")
+    if not (0 <= found.lower_bound <= LARGEST_EPSILON and 0 <= found.ceiling <= LARGEST_EPSILON):
+        raise ValueError(f"{where} tells of a bound of {found.lower_bound} and a ceiling of {found.ceiling}")
     return found
 
 

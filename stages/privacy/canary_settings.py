@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+MOST = 100_000
+"""More canaries than a run plants: bounding epsilon takes time and memory by how many there are."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CanarySettings:
@@ -16,10 +19,13 @@ class CanarySettings:
     guessed: float
     """Share of the canaries about whom something is guessed: that one half of it was in, the other out."""
     seed: int
-    """Another one gives other canaries and other coins."""
+    """Another one gives other canaries and other coins. An earlier release has seen the coins of its seed:
+    whoever chose this run by looking at that one takes another."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that make no canaries, or none to guess about."""
+        if self.count > MOST:
+            raise ValueError(f"canaries.count can be at most {MOST}, got {self.count}")
         if self.count < 0 or self.rows_per_unit < 1 or self.words < 1 or self.seed < 0:
             raise ValueError(
                 "canaries.count and canaries.seed cannot be negative, and a canary has at least one row and "

@@ -28,12 +28,13 @@ def _read_as_written(evidence: Evidence) -> Iterator[Finding]:
     written = {
         path: digest for stage in lock.stages() for path, digest in lock.digests(stage, "outs").items()
     }
-    for stage in dict.fromkeys((*STAGE_OF.values(), *ATTACHED.values())):
+    decisive = (*STAGE_OF.values(), "encode")
+    for stage in dict.fromkeys((*decisive, *ATTACHED.values())):
         for path, digest in lock.digests(stage, "deps").items():
             if written.get(path, digest) != digest:
                 place = path if path in FILES else LOCK
                 yield Finding(
                     place,
                     f"stage {stage} read another {shown(path)} than the one recorded",
-                    "error" if stage in STAGE_OF.values() else "warning",
+                    "error" if stage in decisive else "warning",
                 )

@@ -14,7 +14,7 @@ from scipy.optimize import brentq
 from scipy.stats import binom
 
 CONFIDENCE = 0.95
-_LARGEST_EPSILON = 50.0
+LARGEST_EPSILON = 50.0
 """There q rounds to 1, and nothing contradicts it."""
 
 
@@ -88,7 +88,7 @@ def epsilon_lower_bound(guesses: Guesses, delta: float, confidence: float = CONF
 
     if excess(0.0) >= 0:
         return 0.0
-    found = float(brentq(excess, 0.0, _LARGEST_EPSILON, xtol=1e-6))
+    found = float(brentq(excess, 0.0, LARGEST_EPSILON, xtol=1e-6))
     return max(0.0, found - 1e-6)
 
 

@@ -1,7 +1,9 @@
 """Canaries from ingest to the audit: who is planted, what is guessed, and what can be found at all."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,12 +13,13 @@ from clinic import clinic, record, write_params, write_records
 
 from models import PRUNED, rows
 from pipeline.audit import audit
+from stages.canaries import Canaries
 from stages.core.files import read_json
 from stages.evaluation.losses import losses_of_rows
 from stages.ingest import Ingest
 from stages.ledger.ledger import Ledger
 from stages.privacy.canary_settings import CanarySettings
-from stages.privacy.one_run_bound import epsilon_lower_bound, guess
+from stages.privacy.one_run_bound import Guesses, epsilon_lower_bound, guess
 from stages.records.canaries import KIND, is_planted, planned_canaries
 from stages.records.encoded import collate, read_encoded, write_encoded
 from stages.records.store import read_rows
@@ -117,6 +120,31 @@ def test_a_run_without_canaries_says_so_and_passes_its_audit(ran_checkout: Path)
     assert (
         "no canaries were planted" in run(ran_checkout, sys.executable, "-m", "pipeline.cli", "audit").stdout
     )
+
+
+@pytest.mark.parametrize(("sign", "right"), [(1.0, 12), (-1.0, 0)])
+def test_scores_meet_the_coins_of_their_own_canaries(
+    sign: float, right: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names of 24 canaries sort otherwise than they count; scores that know the coins are all right."""
+    write_params(folder, canaries=24, max_units=100)
+    Ingest.load().run()
+    records = folder / "data/records"
+    planted = {row.unit for row in read_rows(records / "train") if row.kind == KIND}
+    units = list(dict.fromkeys(row.unit for row in read_rows(records / "canaries")))
+    assert 6 <= len(planted) <= 18 and sorted(units) != units
+    stage = Canaries(
+        canaries=CanarySettings(count=24, rows_per_unit=2, words=3, guessed=0.5, seed=0),
+        model=None,  # type: ignore[arg-type]
+        trained_on=records / "train",
+    )
+    monkeypatch.setattr("stages.canaries.read_encoded", lambda path: SimpleNamespace(rows=units))
+    scores_M = np.array([sign * (unit in planted) for unit in units])
+    monkeypatch.setattr(Canaries, "_fall", lambda self, encoded: scores_M)
+    assert stage._guesses() == Guesses(24, 12, right)
+    (records / "train" / "owner").write_text("somebody else's")
+    with pytest.raises(ValueError, match="is of another population than"):
+        replace(stage, trained_on=records / "heldout")._guesses()
 
 
 def test_a_set_of_no_canaries_is_written_and_read(tiny_llava: Path, tmp_path: Path) -> None:

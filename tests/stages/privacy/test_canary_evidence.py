@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 from forging import HONEST
 from honest_evidence import PLANTED, canaries_of, files_of
-from stored_evidence import Files, edited, lied, read, replaced, scalars, stored
+from stored_evidence import Files, edited, lied, read, replaced, scalars, stored, written
 
+from pipeline.audit import audit
+from pipeline.verdict import verdict_text
 from stages.core.canonical import canonical_json
 from stages.privacy.audit import audit_of
 from stages.privacy.canary_evidence import canaries_json, in_words, read_canaries
@@ -20,6 +23,11 @@ from stages.privacy.one_run_bound import Guesses, epsilon_lower_bound, guess
 @pytest.fixture(scope="module")
 def honest() -> Files:
     return files_of(HONEST)
+
+
+def said(files: Files, folder: Path) -> str:
+    """Return what the command prints."""
+    return verdict_text(audit(written(folder, files)))
 
 
 def errors(files: Files) -> Iterator[str]:
@@ -53,8 +61,12 @@ def test_a_bound_above_the_claim_is_an_error_and_one_below_it_is_not(honest: Fil
 
 def test_a_result_that_dvc_recorded_and_that_is_gone_is_missed(honest: Files) -> None:
     gone = {file: content for file, content in honest.items() if file != CANARIES}
-    assert [*errors(gone)] == ["is missing, and dvc.lock records that stage canaries wrote it"]
+    told = ["is missing, and dvc.lock records that canaries were configured"]
+    assert [*errors(gone)] == told
     assert not read(gone).missing(), "the accounting is whole without it"
+    lock = json.loads(gone[LOCK])
+    del lock["stages"]["canaries"]
+    assert [*errors({**gone, LOCK: canonical_json(lock)})] == told, "those who trained with them say so too"
 
 
 def test_evidence_from_before_there_were_canaries_is_whole() -> None:
@@ -78,20 +90,47 @@ def test_a_result_of_another_form_is_a_finding_and_no_crash(value: object, hones
         {"adapter": {"weights": "short"}},
         {"adapter": 1},
         {"more": 1},
+        {"lower_bound": 1e308},
+        {"lower_bound": -1e308},
+        {"ceiling": 1e308},
+        {"ceiling": -1e308},
+        {"confidence": 1e308},
     ],
 )
 def test_a_value_that_no_stage_writes_is_a_finding_and_no_crash(
-    changes: dict[str, object], honest: Files
+    changes: dict[str, object], honest: Files, tmp_path: Path
 ) -> None:
-    assert list(errors(edited(honest, CANARIES, lambda value: value.update(changes))))
+    broken = edited(honest, CANARIES, lambda value: value.update(changes))
+    assert list(errors(broken))
+    assert "REFUSED" in said(broken, tmp_path)
 
 
-@pytest.mark.parametrize("count", [None, "x", -1, 0, 10])
-def test_other_settings_in_dvc_lock_are_a_finding(count: object, honest: Files) -> None:
+@pytest.mark.parametrize("count", [None, "x", -1, 0, 10, 40.5, True, 10**400, 10**9])
+def test_other_settings_in_dvc_lock_are_a_finding(count: object, honest: Files, tmp_path: Path) -> None:
     lock = json.loads(honest[LOCK])
-    lock["stages"]["canaries"]["params"]["params.yaml"]["canaries"]["count"] = count
+    for stage in ("ingest", "finetune", "canaries"):
+        lock["stages"][stage]["params"]["params.yaml"]["canaries"]["count"] = count
+    changed = {**honest, LOCK: canonical_json(lock)}
+    (problem,) = errors(changed)
+    assert "dvc.lock" in problem and len(problem) < 600
+    assert "verdict: fail" in said(changed, tmp_path)
+
+
+@pytest.mark.parametrize("stage", ["ingest", "finetune", "canaries"])
+def test_guesses_that_were_settled_after_training_are_a_finding(stage: str, honest: Files) -> None:
+    lock = json.loads(honest[LOCK])
+    lock["stages"][stage]["params"]["params.yaml"]["canaries"]["seed"] = 1
     (problem,) = errors({**honest, LOCK: canonical_json(lock)})
-    assert "dvc.lock" in problem
+    assert "records other canaries for one of the stages" in problem
+
+
+def test_canaries_of_another_ingest_are_a_finding(honest: Files) -> None:
+    lock = json.loads(honest[LOCK])
+    lock["stages"]["ingest"]["outs"][0]["md5"] = "0" * 32 + ".dir"
+    found = audit_of(read({**honest, LOCK: canonical_json(lock)})).findings
+    assert ["stage canaries read another 'data/records/canaries' than the one recorded"] == [
+        one.problem for one in found
+    ]
 
 
 def test_no_canaries_show_nothing_and_say_so(honest: Files) -> None:
@@ -99,7 +138,8 @@ def test_no_canaries_show_nothing_and_say_so(honest: Files) -> None:
     assert (none["lower_bound"], none["ceiling"], none["right"]) == (0, 0, 0)
     assert in_words(read_canaries(none, CANARIES), 3.0) == "no canaries were planted"
     lock = json.loads(replaced(honest, CANARIES, canonical_json(none))[LOCK])
-    lock["stages"]["canaries"]["params"]["params.yaml"]["canaries"]["count"] = 0
+    for stage in ("ingest", "finetune", "canaries"):
+        lock["stages"][stage]["params"]["params.yaml"]["canaries"]["count"] = 0
     assert not list(errors({**honest, CANARIES: canonical_json(none), LOCK: canonical_json(lock)}))
 
 
