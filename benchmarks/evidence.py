@@ -52,6 +52,7 @@ def main() -> None:
     given = options.parse_args()
     sizes = QUICK if given.quick else Sizes()
     settings = Settings.read()
+    settings = replace(settings, sampling=replace(settings.sampling, steps=sizes.steps, rate=sizes.rate))
     loaded, speed = load_backbone(settings)
     world = world_of(sizes, given.seed)
     rows, sets = [], dict[str, Encoded]()

@@ -1,7 +1,8 @@
 """Canary units: images that nobody drew and random answers, planted to be looked for after training.
 
-Everything about them is public but the coins, which decide who joins the training units: they hang on the
-population's secret key.
+An image is put together of quarters of public ones, for a frozen tower sees little difference between images
+that are like none it knows. Everything about canaries is public but the coins, which decide who joins the
+training units: they hang on the population's secret key.
 """
 
 import io
@@ -9,27 +10,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from stages.ledger.population_key import PopulationKey
 from stages.privacy.canary_settings import CanarySettings
 from stages.records.row import IMAGE, Message, Row
 
 KIND = "canary"
-_BLOCKS, _PIXELS = 8, 8
+_LONGEST = 512
+"""Pixels of a canary's longer side at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CanaryText:
-    """What questions and answers of canaries are made of: both from public records."""
+class CanaryParts:
+    """What images, questions and answers of canaries are made of: all from public records."""
 
     questions: tuple[str, ...]
     words: tuple[str, ...]
     """Words that public questions use and public answers do not, where there are two of them; else all."""
+    images: tuple[bytes, ...]
 
     @classmethod
-    def of(cls, public: Sequence[Row]) -> "CanaryText":
-        """Read questions and words off public records; a ValueError where there are none."""
+    def of(cls, public: Sequence[Row]) -> "CanaryParts":
+        """Take them from public records; a ValueError where there are none."""
         asked, answered = (_said(public, role) for role in ("user", "assistant"))
         questions = {text.strip() for text in asked} - {""}
         words_asked, words_answered = (
@@ -37,12 +40,13 @@ class CanaryText:
         )
         unused = words_asked - words_answered
         words = unused if len(unused) > 1 else words_asked | words_answered
-        if not questions or not words:
+        images = dict.fromkeys(image for row in public for image in row.images)
+        if not questions or not words or not images:
             raise ValueError(
-                "the public records hold no question to make canaries of: give some, or set canaries.count "
-                "to 0"
+                "the public records hold no question about an image to make canaries of: give some, or set "
+                "canaries.count to 0"
             )
-        return cls(questions=tuple(sorted(questions)), words=tuple(sorted(words)))
+        return cls(questions=tuple(sorted(questions)), words=tuple(sorted(words)), images=tuple(images))
 
 
 def planned_canaries(settings: CanarySettings, public: Sequence[Row]) -> list[Row]:
@@ -50,7 +54,7 @@ def planned_canaries(settings: CanarySettings, public: Sequence[Row]) -> list[Ro
     if not settings.count:
         return []
     return canary_rows(
-        CanaryText.of(public),
+        CanaryParts.of(public),
         settings.count,
         rows_per_unit=settings.rows_per_unit,
         length=settings.words,
@@ -60,23 +64,19 @@ def planned_canaries(settings: CanarySettings, public: Sequence[Row]) -> list[Ro
 
 
 def canary_rows(
-    text: CanaryText, count: int, *, rows_per_unit: int, length: int, seed: int, name: str = KIND
+    parts: CanaryParts, count: int, *, rows_per_unit: int, length: int, seed: int, name: str = KIND
 ) -> list[Row]:
     """Return ``count`` units of ``rows_per_unit`` equal rows, one image, an answer of ``length`` words.
 
     A function of its arguments, all of them public.
-
-    >>> text = CanaryText(questions=("which digit is this ?",), words=("red", "seven"))
-    >>> [row.unit for row in canary_rows(text, 2, rows_per_unit=1, length=3, seed=0)]
-    ['canary-0', 'canary-1']
     """
     found = []
     for number in range(count):
         dice = np.random.default_rng([seed, number, *name.encode()])
-        question = text.questions[dice.integers(len(text.questions))]
-        answer = " ".join(text.words[index] for index in dice.integers(len(text.words), size=length))
+        question = parts.questions[dice.integers(len(parts.questions))]
+        answer = " ".join(parts.words[index] for index in dice.integers(len(parts.words), size=length))
         turns = (Message("user", f"{IMAGE}{question}"), Message("assistant", answer))
-        image, unit = _image(dice), f"{name}-{number}"
+        image, unit = _image(parts.images, dice), f"{name}-{number}"
         found += [Row(f"{unit}-{row}", unit, KIND, turns, (image,)) for row in range(rows_per_unit)]
     return found
 
@@ -91,8 +91,25 @@ def _said(rows: Sequence[Row], role: str) -> set[str]:
     return {turn.content.replace(IMAGE, " ") for row in rows for turn in row.messages if turn.role == role}
 
 
-def _image(dice: np.random.Generator) -> bytes:
-    blocks = dice.integers(256, size=(_BLOCKS, _BLOCKS, 3), dtype=np.uint8)
+def _image(images: Sequence[bytes], dice: np.random.Generator) -> bytes:
+    """Return a PNG of the size of a public image: each quarter that of some public image, flipped or not."""
+    chosen = [_opened(images[index]) for index in dice.integers(len(images), size=4)]
+    smaller = chosen[0].copy()
+    smaller.thumbnail((_LONGEST, _LONGEST))
+    width, height = (max(2, side) for side in smaller.size)
+    made = Image.new("RGB", (width, height))
+    for quarter, (piece, flips) in enumerate(zip(chosen, dice.integers(4, size=4), strict=True)):
+        piece = piece.resize((width, height))
+        piece = ImageOps.mirror(piece) if flips & 1 else piece
+        piece = ImageOps.flip(piece) if flips & 2 else piece
+        left, top = width // 2 * (quarter % 2), height // 2 * (quarter // 2)
+        right, bottom = (width if left else width // 2), (height if top else height // 2)
+        made.paste(piece.crop((left, top, right, bottom)), (left, top))
     file = io.BytesIO()
-    Image.fromarray(blocks.repeat(_PIXELS, axis=0).repeat(_PIXELS, axis=1)).save(file, "PNG")
+    made.save(file, "PNG")
     return file.getvalue()
+
+
+def _opened(image: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(image)) as opened:
+        return opened.convert("RGB")
