@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks.arms import Settings, calibrated_rules, load_backbone, score, trained
 from benchmarks.default_run import percent, spread
 from benchmarks.machine import about
+from benchmarks.world import records_of_people
 from stages.core.files import write_json
 from stages.core.params import read_params, read_section
 from stages.core.speed import Speed
@@ -23,8 +24,6 @@ from stages.ledger.population_key import PopulationKey
 from stages.privacy.canary_settings import CanarySettings
 from stages.privacy.one_run_bound import Guesses, ceiling, epsilon_lower_bound, guess
 from stages.records.canaries import is_planted, planned_canaries
-from stages.records.row import Row
-from stages.records.store import read_rows
 from stages.vlm.encoder import Rule, encode_set
 from stages.vlm.family import Loaded
 
@@ -59,10 +58,8 @@ class Run:
     def __init__(self, settings: Settings, loaded: Loaded, speed: Speed, rule: Rule) -> None:
         """Read the records of ``dvc repro``; canaries that it planted are left out."""
         self.settings, self.loaded, self.speed, self.rule = settings, loaded, speed, rule
-        train, self.public, heldout = (_records(name) for name in ("train", "public", "heldout"))
-        made_up = {row.unit for row in _records("canaries")}
-        self.train = [row for row in train if row.unit not in made_up]
-        self.heldout = encode_set(loaded, heldout, rule)
+        self.train, self.public = records_of_people("train"), records_of_people("public")
+        self.heldout = encode_set(loaded, records_of_people("heldout"), rule)
 
     def once(self, kind: str, planted: CanarySettings) -> tuple[dict[str, float], Guesses]:
         """Return the accuracy of one run by kind of question, and what was guessed of its canaries."""
@@ -82,10 +79,6 @@ class Run:
         units, trained_on = dict.fromkeys(row.unit for row in canaries), {row.unit for row in joined}
         is_in_M = np.array([unit in trained_on for unit in units], dtype=bool)
         return accuracy, guess(fell_M, is_in_M, each, each)
-
-
-def _records(name: str) -> list[Row]:
-    return read_rows(Path("data/records") / name)
 
 
 def _summary(found: list[tuple[dict[str, float], Guesses]]) -> dict[str, Any]:

@@ -10,8 +10,9 @@ import numpy as np
 from stages.ledger.population_key import PopulationKey
 from stages.records.canaries import CanaryParts, canary_rows, is_planted
 from stages.records.row import Row, rows_by_unit
-from stages.records.store import read_rows
+from stages.records.store import read_rows, read_units
 
+RECORDS = Path("data/records")
 REPEATS = (1, 4, 16)
 """How many units tell the same secret."""
 LENGTH = 4
@@ -70,7 +71,7 @@ class World:
 def world_of(sizes: Sizes, seed: int) -> World:
     """Draw units and toss coins."""
     dice = np.random.default_rng(seed)
-    train, public = (read_rows(Path("data/records") / name) for name in ("train", "public"))
+    train, public = records_of_people("train"), records_of_people("public")
     members, others = _by_coins(_some_units(train, sizes.units, dice), dice)
     parts = CanaryParts.of(public)
     canaries = canary_rows(parts, sizes.canaries, rows_per_unit=2, length=LENGTH, seed=seed)
@@ -83,6 +84,12 @@ def world_of(sizes: Sizes, seed: int) -> World:
         for _ in range(sizes.shadows)
     ]
     return World(members, others, planted, left_out, secrets, candidates, shadows)
+
+
+def records_of_people(name: str) -> list[Row]:
+    """Return the rows of a record set of ``dvc repro``, without the canaries that it planted."""
+    made_up = set(read_units(RECORDS / "canaries"))
+    return [row for row in read_rows(RECORDS / name) if row.unit not in made_up]
 
 
 def _some_units(rows: Sequence[Row], count: int, dice: np.random.Generator) -> list[list[Row]]:
