@@ -27,8 +27,8 @@ from stages.records.canaries import is_planted, planned_canaries
 from stages.vlm.encoder import Rule, encode_set
 from stages.vlm.family import Loaded
 
-COUNTS = (0, 200, 1000)
-KINDS = ("gradient", "nonprivate")
+ARMS = (("gradient", 0), ("gradient", 200), ("gradient", 1000), ("nonprivate", 200))
+"""Estimator and canaries."""
 
 
 def main() -> None:
@@ -42,11 +42,10 @@ def main() -> None:
     loaded, speed = load_backbone(settings)
     run = Run(settings, loaded, speed, calibrated_rules()[1])
     rows = []
-    for kind in KINDS:
-        for count in COUNTS:
-            found = [run.once(kind, replace(planted, count=count, seed=seed)) for seed in range(given.seeds)]
-            rows.append({"estimator": kind, "canaries": count, **_summary(found)})
-            print(rows[-1], file=sys.stderr, flush=True)
+    for kind, count in ARMS:
+        found = [run.once(kind, replace(planted, count=count, seed=seed)) for seed in range(given.seeds)]
+        rows.append({"estimator": kind, "canaries": count, **_summary(found)})
+        print(rows[-1], file=sys.stderr, flush=True)
     result = {"about": about(), "seeds": given.seeds, "guessed": planted.guessed, "rows": rows}
     write_json(given.json, result)
     print(render(result))

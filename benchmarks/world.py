@@ -25,8 +25,8 @@ class Sizes:
 
     units: int = 400
     """Half of them, by coins, are members."""
-    canaries: int = 400
-    guesses: int = 50
+    canaries: int = 200
+    guesses: int = 25
     """k+ and k-, fixed before anybody looks."""
     secrets: int = 4
     """Different ones for each number of repeats."""
@@ -35,13 +35,13 @@ class Sizes:
     shadows: int = 3
     shadow_units: int = 200
     epsilons: tuple[float, ...] = (8.0, 1.0)
-    steps: int = 120
+    steps: int = 150
     rate: float = 0.25
-    """Few units seen thirty times each: a model without privacy learns some by heart, which the attacks have
+    """Few units seen 37 times each: a model without privacy learns some by heart, which the attacks have
     to show before that they show nothing of another model means anything."""
 
 
-QUICK = Sizes(canaries=200, guesses=25, shadows=2, epsilons=(8.0,), steps=60)
+QUICK = Sizes(shadows=2, epsilons=(8.0,), steps=30)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def world_of(sizes: Sizes, seed: int) -> World:
     train, public = records_of_people("train"), records_of_people("public")
     members, others = _by_coins(_some_units(train, sizes.units, dice), dice)
     parts = CanaryParts.of(public)
-    canaries = canary_rows(parts, sizes.canaries, rows_per_unit=2, length=LENGTH, seed=seed)
+    canaries = canary_rows(parts, sizes.canaries, rows_per_unit=1, length=LENGTH, seed=seed)
     key = PopulationKey(dice.bytes(32))
     planted = [row for row in canaries if is_planted(row.unit, key)]
     left_out = [row for row in canaries if not is_planted(row.unit, key)]

@@ -9,12 +9,14 @@ import pytest
 
 from stages.core.files import read_json
 from stages.evaluation.noised_accuracy import NoisedAccuracy
+from stages.privacy.canary_evidence import in_words
 from stages.privacy.charge import noised_sum_charge
 from stages.privacy.noised_sum import NoisedSum
 from stages.report import Report
+from stages.reporting.card import render_card
 from stages.reporting.evidence import Evidence, read_evidence
 from stages.reporting.page import render_page
-from tests.stages.reporting.finished_run import change, write_accounts, write_run
+from tests.stages.reporting.finished_run import CANARIES, change, write_accounts, write_run
 from tests.stages.reporting.test_card import choices
 
 HOSTILE = '<script>alert("1")</script>'
@@ -163,6 +165,25 @@ def test_a_kind_without_rows_has_no_bar_and_no_accuracy(evidence: Evidence) -> N
     assert "about -1" in page and '<td class="number">-</td>' in page
 
 
+def test_what_canaries_showed_stands_beside_the_claim(evidence: Evidence, page: str) -> None:
+    """The finished run planted 200, at rate 0.1 and an expected batch of 10: one batch a step."""
+    words = in_words(evidence.canaries, evidence.statement["epsilon"])
+    assert words.startswith("31 of 50 guesses about 200 canaries were right")
+    assert f'<p id="canaries">{words}.</p>' in page and words in render_card(evidence, choices())
+    assert "100.0\N{NO-BREAK SPACE}% of the expected batch" in page
+    nobody = {
+        "canaries": 0,
+        "guessed_in": 0,
+        "guessed_out": 0,
+        "right": 0,
+        "lower_bound": 0.0,
+        "ceiling": 0.0,
+    }
+    without = render_page(replace(evidence, canaries=replace(evidence.canaries, **nobody)), choices())
+    assert '<p id="canaries">No canaries were planted.</p>' in without
+    assert "What they cost" in page and "What they cost" not in without
+
+
 def test_evidence_of_another_run_is_refused(tiny_llava: Path, tmp_path: Path) -> None:
     root = tmp_path / "run"
     plan = write_run(root, tiny_llava)
@@ -171,6 +192,11 @@ def test_evidence_of_another_run_is_refused(tiny_llava: Path, tmp_path: Path) ->
         evidence_in(root)
     write_accounts(root, plan)
     evidence_in(root)
+    canaries = read_json(root / CANARIES)["adapter"]
+    change(root / CANARIES, adapter={"adapter_model.safetensors": "0" * 64})
+    with pytest.raises(ValueError, match=r"canaries\.json is about another adapter than .*trace\.json"):
+        evidence_in(root)
+    change(root / CANARIES, adapter=canaries)
     change(root / "models/adapter/adapter_config.json", r=5)
     with pytest.raises(ValueError, match=r"adapter_config\.json is not the file that .*trace\.json names"):
         evidence_in(root)
