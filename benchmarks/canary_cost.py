@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks.arms import Settings, calibrated_rules, load_backbone, score, trained
 from benchmarks.default_run import percent, spread
@@ -24,6 +25,7 @@ from stages.ledger.population_key import PopulationKey
 from stages.privacy.canary_settings import CanarySettings
 from stages.privacy.one_run_bound import Guesses, ceiling, epsilon_lower_bound, guess
 from stages.records.canaries import is_planted, planned_canaries
+from stages.records.encoded import EncodedSet
 from stages.vlm.encoder import Rule, encode_set
 from stages.vlm.family import Loaded
 
@@ -57,7 +59,8 @@ class Run:
     def __init__(self, settings: Settings, loaded: Loaded, speed: Speed, rule: Rule) -> None:
         """Read the records of ``dvc repro``; canaries that it planted are left out."""
         self.settings, self.loaded, self.speed, self.rule = settings, loaded, speed, rule
-        self.train, self.public = records_of_people("train"), records_of_people("public")
+        self.public = records_of_people("public")
+        self.train = encode_set(loaded, records_of_people("train"), rule)
         self.heldout = encode_set(loaded, records_of_people("heldout"), rule)
 
     def once(self, kind: str, planted: CanarySettings) -> tuple[dict[str, float], Guesses]:
@@ -66,7 +69,7 @@ class Run:
         key = PopulationKey(np.random.default_rng(planted.seed).bytes(32))
         joined = [row for row in canaries if is_planted(row.unit, key)]
         arm, loaded = self.settings.as_kind(kind), self.loaded
-        encoded = encode_set(loaded, [*self.train, *joined], self.rule)
+        encoded = together(self.train, encode_set(loaded, joined, self.rule)) if joined else self.train
         learner, _ = trained(arm, arm.plan(), self.speed, encoded, planted.seed)
         accuracy = score(learner.model, learner.family, self.heldout, self.speed)
         asked, each = encode_set(loaded, canaries, self.rule), planted.guesses_of_each()
@@ -78,6 +81,23 @@ class Run:
         units, trained_on = dict.fromkeys(row.unit for row in canaries), {row.unit for row in joined}
         is_in_M = np.array([unit in trained_on for unit in units], dtype=bool)
         return accuracy, guess(fell_M, is_in_M, each, each)
+
+
+def together(people: EncodedSet, canaries: EncodedSet) -> EncodedSet:
+    """Return both sets as one, whose units and images are counted on."""
+    units, images = len(people.rows_by_unit()), len(people.features_ISD)
+    kinds = (*people.kinds, *canaries.kinds)
+    more = [
+        replace(
+            row,
+            unit=row.unit + units,
+            images=tuple(image + images for image in row.images),
+            kind=row.kind + len(people.kinds),
+        )
+        for row in canaries.rows
+    ]
+    features_ISD = torch.cat([people.features_ISD, canaries.features_ISD])
+    return replace(people, features_ISD=features_ISD, rows=(*people.rows, *more), kinds=kinds)
 
 
 def _summary(found: list[tuple[dict[str, float], Guesses]]) -> dict[str, Any]:
