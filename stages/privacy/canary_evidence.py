@@ -81,7 +81,7 @@ def in_words(found: CanaryEvidence, claimed: float | None) -> str:
     """Say what was found, beside the epsilon that is claimed; None claims nothing.
 
     >>> in_words(_result(Guesses(200, 50, 40), 25, 1e-5), 8.0)
-    '40 of 50 guesses about 200 canaries were right: with 95 % confidence epsilon is at least 0.74, of 8.000 \
+    '40 of 50 guesses about 200 canaries were right: with 95 % confidence epsilon is at least 0.77, of 8.000 \
 claimed; 50 right ones could have shown 2.77'
     """
     if not found.canaries:

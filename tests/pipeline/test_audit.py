@@ -13,7 +13,7 @@ from stored_evidence import edited, stored, written
 from pipeline.audit import audit
 from pipeline.graph import stage_classes
 from stages.ledger.evidence import EXPORTED
-from stages.privacy.evidence import ATTACHED, EXPORTS, FILES, LEDGER, LOCK, PLAN, TRACE
+from stages.privacy.evidence import ATTACHED, CANARIES, EXPORTS, FILES, LEDGER, LOCK, PLAN, TRACE
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_evidence_alone_passes_and_says_what_was_recomputed(kept: Path, command:
         abs(release["epsilon"] - verdict["epsilon"]) < 1e-6 and release["checks"]["RDP"] > release["epsilon"]
     )
     assert (verdict["weights"], verdict["signature"]["status"]) == ("not checked", "absent")
-    assert verdict["evidence"].keys() == {*FILES, LOCK} - {LEDGER}
+    assert verdict["evidence"].keys() == {*FILES, LOCK} - {LEDGER, CANARIES}
 
 
 def test_a_contradiction_fails_and_is_on_the_page(kept: Path, command: Command) -> None:
