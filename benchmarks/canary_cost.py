@@ -20,7 +20,7 @@ from benchmarks.world import records_of_people
 from stages.core.files import write_json
 from stages.core.params import read_params, read_section
 from stages.core.speed import Speed
-from stages.evaluation.losses import losses_of_rows
+from stages.evaluation.losses import fall_by_unit, losses_of_rows
 from stages.ledger.population_key import PopulationKey
 from stages.privacy.canary_settings import CanarySettings
 from stages.privacy.one_run_bound import Guesses, ceiling, epsilon_lower_bound, guess
@@ -77,7 +77,7 @@ class Run:
             losses_of_rows("canaries", model, loaded.family, asked, self.speed.micro_batch)
             for model in (loaded.model, learner.model)
         )
-        fell_M = np.array([(before_R - after_R)[rows].mean() for rows in asked.rows_by_unit()])
+        fell_M = fall_by_unit(before_R, after_R, asked)
         units, trained_on = dict.fromkeys(row.unit for row in canaries), {row.unit for row in joined}
         is_in_M = np.array([unit in trained_on for unit in units], dtype=bool)
         return accuracy, guess(fell_M, is_in_M, each, each)

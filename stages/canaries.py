@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stages.core.contract import Stage, reads, writes
 from stages.core.entry import main
 from stages.core.files import read_json, sha256, write_json
 from stages.core.speed import Speed, use
-from stages.evaluation.losses import losses_of_rows
+from stages.evaluation.losses import fall_by_unit, losses_of_rows
 from stages.privacy.canary_evidence import canaries_json, in_words, read_canaries
 from stages.privacy.canary_settings import CanarySettings
 from stages.privacy.one_run_bound import Guesses, guess
@@ -59,15 +60,14 @@ class Canaries(Stage):
         is_in_M = np.array([unit in planted for unit in read_units(self.all_canaries)])
         return guess(self._fall(encoded), is_in_M, each, each)
 
-    def _fall(self, encoded: EncodedSet) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def _fall(self, encoded: EncodedSet) -> NDArray[np.float64]:
         """Return by how much training lowered the loss of each canary, in the order of the set, (M,)."""
         speed = use(Speed.load())
         loaded = load(self.backbone, device=speed.device, precision=self.model.precision)
         arguments = (loaded.family, encoded, speed.micro_batch)
         before_R = losses_of_rows("canaries before", loaded.model, *arguments)
         after_R = losses_of_rows("canaries after", load_adapter(loaded.model, self.adapter), *arguments)
-        fall_M = np.array([(before_R - after_R)[rows].mean() for rows in encoded.rows_by_unit()])
-        return np.where(np.isfinite(fall_M), fall_M, -np.inf)  # a loss without bound was not learned
+        return fall_by_unit(before_R, after_R, encoded)
 
 
 if __name__ == "__main__":
