@@ -3,7 +3,7 @@
 import os
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -29,8 +29,9 @@ from stages.training.optimizer import Optim
 from stages.training.run_folder import RunFolder
 from stages.training.update_pruning import Update
 from stages.vlm.attribution import first_axis
-from stages.vlm.encoder import Rule
-from stages.vlm.family import Loaded, load
+from stages.vlm.family import load
+from stages.vlm.loaded import Loaded
+from stages.vlm.selection import Rule, TokenSelection
 from stages.vlm.source import Model
 
 
@@ -102,7 +103,8 @@ class Outcome:
 def calibrated_rules() -> tuple[Rule, Rule]:
     """Return (all tokens, the rule that stage calibrate chose)."""
     chosen = read_json(Path("data/calibrate/calibration.json"))["chosen"]
-    return Rule(select="all", **chosen), Rule(select="dominant_contextual", **chosen)
+    published = TokenSelection(select="dominant_contextual", merge="cluster")
+    return Rule(select="all", merge="none", **chosen), Rule(**asdict(published), **chosen)
 
 
 def load_backbone(settings: Settings) -> tuple[Loaded, Speed]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.arms import Settings, calibrated_rules, load_backbone, score, trained
 from benchmarks.default_run import percent, spread
@@ -26,8 +25,9 @@ from stages.privacy.canary_settings import CanarySettings
 from stages.privacy.one_run_bound import Guesses, ceiling, epsilon_lower_bound, guess
 from stages.records.canaries import is_planted, planned_canaries
 from stages.records.encoded import EncodedSet
-from stages.vlm.encoder import Rule, encode_set
-from stages.vlm.family import Loaded
+from stages.vlm.encoder import encode_set
+from stages.vlm.loaded import Loaded
+from stages.vlm.selection import Rule
 
 ARMS = (("gradient", 0), ("gradient", 200), ("gradient", 1000), ("nonprivate", 200))
 """Estimator and canaries."""
@@ -85,7 +85,7 @@ class Run:
 
 def together(people: EncodedSet, canaries: EncodedSet) -> EncodedSet:
     """Return both sets as one, whose units and images are counted on."""
-    units, images = len(people.rows_by_unit()), len(people.features_ISD)
+    units, images = len(people.rows_by_unit()), len(people.features)
     kinds = (*people.kinds, *canaries.kinds)
     more = [
         replace(
@@ -96,8 +96,8 @@ def together(people: EncodedSet, canaries: EncodedSet) -> EncodedSet:
         )
         for row in canaries.rows
     ]
-    features_ISD = torch.cat([people.features_ISD, canaries.features_ISD])
-    return replace(people, features_ISD=features_ISD, rows=(*people.rows, *more), kinds=kinds)
+    features = people.features.followed_by(canaries.features)
+    return replace(people, features=features, rows=(*people.rows, *more), kinds=kinds)
 
 
 def _summary(found: list[tuple[dict[str, float], Guesses]]) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def main() -> None:
         "epsilon": plans["gradient"].epsilon,
         "delta": plans["gradient"].delta,
         "noise_multiplier": plans["gradient"].noise_multiplier,
-        "visual_tokens": {name: found.features_ISD.shape[1] for name, found in train_sets.items()},
+        "visual_tokens": {name: found.visual_tokens for name, found in train_sets.items()},
         "arms": table,
         "checks": checks(table),
         "step_time_ratio": ratios,

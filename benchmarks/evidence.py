@@ -31,8 +31,9 @@ from stages.privacy.one_run_bound import ceiling, epsilon_lower_bound, guess
 from stages.records.encoded import EncodedSet
 from stages.records.row import rows_by_unit
 from stages.reporting.figures import svg
-from stages.vlm.encoder import Rule, encode_set
-from stages.vlm.family import Loaded
+from stages.vlm.encoder import encode_set
+from stages.vlm.loaded import Loaded
+from stages.vlm.selection import Rule
 
 METHODS = {
     # name: (visual tokens, estimator, update pruning)

@@ -9,6 +9,7 @@ import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from stages.records.encoded import IGNORED, EncodedSet, TokenRow
+from stages.records.features import Features
 
 VOCABULARY, IMAGE_TOKEN, TEXT_TOKENS = 2048, 2047, 64
 _HEAD, _FEATURES = 64, 64
@@ -59,6 +60,6 @@ def rows_of(tokens: int, batch: int) -> EncodedSet:
         words = dice.integers(3, VOCABULARY - 2, TEXT_TOKENS).tolist()
         ids = (*(IMAGE_TOKEN,) * tokens, *words)
         labels = (*(IGNORED,) * (len(ids) - 16), *ids[-16:])
-        rows.append(TokenRow(ids, labels, tuple(range(len(ids))), (row,), row, 0))
+        rows.append(TokenRow(ids, labels, (tuple(range(len(ids))),), (row,), row, 0))
     features = torch.randn(batch, tokens, _FEATURES, generator=torch.Generator().manual_seed(0))
-    return EncodedSet(features, tuple(rows), ("question",), 0, IMAGE_TOKEN)
+    return EncodedSet(Features.of(list(features)), tuple(rows), ("question",), 0, IMAGE_TOKEN, tokens)

@@ -38,9 +38,9 @@ from stages.training.allocations import Allocations
 from stages.training.estimators import clipped_gradient_sum, plain_gradient_sum
 from stages.training.learner import Learner
 from stages.training.micro_batches import Units
-from stages.vlm import llava
 from stages.vlm.activations import recompute_activations
 from stages.vlm.attribution import first_axis
+from stages.vlm.families.llava import Llava
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 ALL_LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
@@ -222,7 +222,7 @@ def _seconds(arm: Arm, learner: Learner, units: Units, repeat: int) -> float:
 def learner_of(arm: Arm, tokens: int, batch: int, model: Any) -> Learner:
     """Return a frozen model with fresh adapters over random rows; the same weights for every arm."""
     section = Trainable(kind=arm.trainable, rank=arm.rank, alpha=16.0, targets=arm.targets)  # type: ignore[arg-type]
-    adapted: Any = attach(model, section, llava.LANGUAGE_MODEL, seed=0)
+    adapted: Any = attach(model, section, Llava.LANGUAGE_MODEL, seed=0)
     if arm.recompute:
         recompute_activations(adapted)
     layers = TrainableLayers.of(adapted, first_axis("llava"))
@@ -247,8 +247,8 @@ class _Family:
     @staticmethod
     def row_losses(model: Any, batch: Any) -> Any:
         if isinstance(model, GradSampleModule | GradSampleModuleFastGradientClipping):
-            return llava.row_losses(model._module, batch)
-        return llava.row_losses(model, batch)
+            return Llava().row_losses(model._module, batch)
+        return Llava().row_losses(model, batch)
 
 
 def units_of(arm: Arm, batch: int) -> Units:

@@ -19,10 +19,10 @@ from benchmarks.machine import about
 from benchmarks.quartiles import quartiles
 from benchmarks.world import records_of_people
 from stages.core.files import read_json, write_json
-from stages.vlm.encoder import pixels_of
-from stages.vlm.family import Loaded
+from stages.vlm.encoder import prepare
 from stages.vlm.fidelity import Sample, choose_public_rows, fidelity_of
-from stages.vlm.selection import Merge, Select, Selection
+from stages.vlm.loaded import Loaded
+from stages.vlm.selection import Merge, Rule, Select
 
 RULES: tuple[tuple[Select, Merge], ...] = (
     ("dominant_contextual", "cluster"),
@@ -73,10 +73,8 @@ def main() -> None:
     print(render(result))
 
 
-def _selection(select: Select, merge: Merge, layer: int, dominant: int, contextual: int) -> Selection:
-    if merge == "none":
-        dominant, contextual = dominant + contextual, 0
-    return Selection(select=select, merge=merge, layer=layer, dominant=dominant, contextual=contextual)
+def _selection(select: Select, merge: Merge, layer: int, dominant: int, contextual: int) -> Rule:
+    return Rule(select=select, merge=merge, layer=layer, dominant=dominant, contextual=contextual)
 
 
 @dataclass(frozen=True)
@@ -88,15 +86,15 @@ class Choosing:
     q3: float
 
 
-def _choosing(loaded: Loaded, sample: Sample, rule: Selection) -> Choosing:
+def _choosing(loaded: Loaded, sample: Sample, rule: Rule) -> Choosing:
     """Time tower and rule image by image; rules without attention run the tower as fast as it goes."""
     images = [image for row in sample.rows for image in row.images][:PICTURES]
-    layers = (rule.layer,) if rule.select == "dominant_contextual" else ()
+    layers = rule.layers()
     shares = []
     for image in images:
-        pixels = pixels_of(loaded, image)
-        plain = _seconds(lambda pixels=pixels: loaded.family.look(loaded.model, pixels, ()))
-        chosen = _seconds(lambda pixels=pixels: rule.keep(loaded.family.look(loaded.model, pixels, layers)))
+        ready = prepare(loaded, image)
+        plain = _seconds(lambda ready=ready: loaded.family.look(loaded.model, ready, ()))
+        chosen = _seconds(lambda ready=ready: rule.keep(loaded.family.look(loaded.model, ready, layers)))
         shares.append(chosen / plain - 1)
     return Choosing(**quartiles(shares[1:]))
 

@@ -1,6 +1,6 @@
 """The command ``dualpriv predict``: the fine-tuned model's answer to a question about an image."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from stages.core.files import read_json
@@ -39,13 +39,13 @@ def _answer(picture: bytes, question: str) -> str:
     from stages.core.speed import Speed, use
     from stages.evaluation.answer import answer
     from stages.trainable.lora import load_adapter
-    from stages.vlm.encoder import Rule, TokenSelection
     from stages.vlm.family import load
+    from stages.vlm.selection import Rule, TokenSelection
     from stages.vlm.source import Model
 
     params = read_params()
     selection = read_section(params, "tokens", TokenSelection, PARAMS)
     precision = read_section(params, "model", Model, PARAMS).precision
-    rule = Rule(select=selection.select, **read_json(CALIBRATION)["chosen"])
+    rule = Rule(**asdict(selection), **read_json(CALIBRATION)["chosen"])
     loaded = load(BACKBONE, device=use(Speed.load()).device, precision=precision)
     return answer(replace(loaded, model=load_adapter(loaded.model, ADAPTER)), picture, question, rule)

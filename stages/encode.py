@@ -1,7 +1,7 @@
 """The frozen vision tower, run once: pruned visual tokens and token rows, cached as safetensors."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,8 +15,10 @@ from stages.core.speed import Speed, use
 from stages.records.encoded import write_encoded
 from stages.records.owner import read_owner
 from stages.records.store import SALT, read_rows
-from stages.vlm.encoder import Rule, TokenSelection, distinct_images, encode_set
-from stages.vlm.family import Loaded, load
+from stages.vlm.encoder import distinct_images, encode_set
+from stages.vlm.family import load
+from stages.vlm.loaded import Loaded
+from stages.vlm.selection import Rule, TokenSelection
 from stages.vlm.source import Model
 
 
@@ -40,7 +42,7 @@ class Encode(Stage):
     def run(self) -> None:
         """Encode both splits, and all canaries, under the calibrated rule."""
         speed = use(Speed.load())
-        rule = Rule(select=self.tokens.select, **read_json(self.calibration)["chosen"])
+        rule = Rule(**asdict(self.tokens), **read_json(self.calibration)["chosen"])
         with joined(speed.device) as ranks:
             if ranks.world > 1:  # alone, hashing a large backbone would be for nothing
                 ranks.require_same(ResolvedInputs.of(self).fingerprint(), "inputs")

@@ -21,7 +21,8 @@ from stages.records.data import Data
 from stages.records.encoded import read_encoded
 from stages.trainable.lora import load_adapter
 from stages.training.one_release import Releasing, one_release
-from stages.vlm.family import Loaded, load
+from stages.vlm.family import load
+from stages.vlm.loaded import Loaded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ class Evaluate(Releasing):
         tuned = accuracy_by_kind("evaluate tuned", load_adapter(loaded.model, self.adapter), *arguments)
         self._write(
             "exact counts; the held-out records are declared public",
-            encoded.features_ISD.shape[1],
+            encoded.visual_tokens,
             (zero_shot, tuned),
             {"charge": declared_public(self.name(), "heldout", self.population, self.relation)},
         )
@@ -78,7 +79,7 @@ class Evaluate(Releasing):
             zero_shot = answered_alone("evaluate zero-shot", loaded.model, *arguments)
             tuned = answered_alone("evaluate tuned", load_adapter(loaded.model, self.adapter), *arguments)
             noised = release.noised(counts_by_unit(encoded, units, (zero_shot, tuned), kinds))
-            visual_tokens = encoded.features_ISD.shape[1]  # that of the public token rule
+            visual_tokens = encoded.visual_tokens  # that of the public token rule
             del encoded, units, arguments, zero_shot, tuned
             # public from here
             self._write(
@@ -88,7 +89,7 @@ class Evaluate(Releasing):
                 release.to_json(),
             )
 
-    def _write(self, release: str, visual_tokens: int, by_model: Any, about: dict[str, Any]) -> None:
+    def _write(self, release: str, visual_tokens: int | None, by_model: Any, about: dict[str, Any]) -> None:
         zero_shot, tuned = by_model
         write_json(
             self.metrics,

@@ -1,12 +1,13 @@
 """Which encoder layer's attention best says what of an image matters; on public records, or charged."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any, Literal
 
 from stages.core.contract import reads, reads_from, writes
 from stages.core.entry import main
-from stages.core.files import write_json, write_text
+from stages.core.files import write_bytes, write_json, write_text
 from stages.core.progress import PARTS, progress
 from stages.core.seed import Seed
 from stages.core.speed import Speed, use
@@ -15,10 +16,17 @@ from stages.privacy.noised_sum import NoisedMean
 from stages.records.row import rows_by_unit
 from stages.records.store import read_rows
 from stages.training.one_release import Releasing, one_release
-from stages.vlm.encoder import Rule
-from stages.vlm.family import Loaded, load
+from stages.vlm.family import load
 from stages.vlm.fidelity import Sample, choose_public_rows
+from stages.vlm.importance import concentration, stability
+from stages.vlm.loaded import Loaded
+from stages.vlm.pictures import notice, png
+from stages.vlm.selection import EVERY_TOKEN, Rule
+from stages.vlm.sheets import layer_sheet
 from stages.vlm.utilities import layer_utility, unit_utilities
+
+MEASURES = ("accuracy", "drop", "concentration", "stability")
+"""What the plot shows beside the log-likelihood, by which a layer is chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +39,10 @@ class ProfileSettings:
     """Public rows to answer; unused on ``train``."""
     dominant: int
     contextual: int
+    disturbed: int
+    """Public images that are looked at again at half resolution, darker and with faded colours."""
+    pictures: int
+    """Public images on which every layer's importance is drawn."""
     private: NoisedMean
     """The mechanism on ``train``; its clip also bounds one row's log-likelihood. Unused on ``public``."""
 
@@ -54,6 +66,10 @@ class Profile(Releasing):
         },
     )
 
+    pictures: Path = writes(
+        "data/profile/layers.png", evidence=True, plot={"title": "What each encoder layer looks at"}
+    )
+
     def run(self) -> None:
         """Prune images by every layer in turn, answer their questions, and choose the best layer."""
         speed = use(Speed.load())
@@ -62,6 +78,7 @@ class Profile(Releasing):
         rules = {
             layer: Rule(
                 select="dominant_contextual",
+                merge="cluster",
                 layer=layer,
                 dominant=self.profile.dominant,
                 contextual=self.profile.contextual,
@@ -75,19 +92,37 @@ class Profile(Releasing):
 
     def _on_public_records(self, loaded: Loaded, rules: dict[int, Rule], speed: Speed) -> None:
         rows = choose_public_rows(read_rows(self.records), self.profile.records, self.seed.public)
-        sample = Sample.of(loaded, rows, tuple(rules), speed.micro_batch)
+        sample, layers = Sample.of(loaded, rows, tuple(rules), speed.micro_batch), tuple(rules)
+        full = sample.measure(EVERY_TOKEN)
+        some = slice(self.profile.disturbed)
+        count = self.profile.dominant
+        seen = [seen for seen, _ in sample.seen]
+        stable = stability(loaded, sample.images[some], seen[some], layers, count)
         found = []
         with progress("profile", len(rules)) as advance:
             for layer, rule in rules.items():
-                found.append({"layer": layer, **asdict(sample.measure(rule))})
+                dropping = sample.measure(replace(rule, merge="none", dominant=count, contextual=0))
+                found.append(
+                    {
+                        "layer": layer,
+                        **asdict(sample.measure(rule)),
+                        "drop": full.log_likelihood - dropping.log_likelihood,
+                        "concentration": mean(concentration(one.scores[layer], count) for one in seen),
+                        "stability": stable[layer],
+                        "multiplications": round(mean(one.work[layer] for one in seen)),
+                    }
+                )
                 advance(len(found))
-        self._write(found, ("log_likelihood", "accuracy"), {"charge": public_choice(self.name())})
+        write_bytes(self.pictures, png(layer_sheet(sample, layers, self.profile.pictures)))
+        self._write(found, ("log_likelihood", *MEASURES), {"charge": public_choice(self.name())})
 
     def _on_private_units(self, loaded: Loaded, rules: dict[int, Rule], speed: Speed) -> None:
         mechanism, layers = self.profile.private, tuple(rules)
         utility = layer_utility(tuple(rules.values()), mechanism.clip)
         with (
-            one_release(self, mechanism, self.records, "train", (self.importance, self.plot)) as release,
+            one_release(
+                self, mechanism, self.records, "train", (self.importance, self.plot, self.pictures)
+            ) as release,
             progress("profile", PARTS) as advance,
         ):
             # private from here
@@ -103,13 +138,26 @@ class Profile(Releasing):
                 {"layer": layer, "log_likelihood": value}
                 for layer, value in zip(layers, mechanism.mean(noised), strict=True)
             ]
+            write_bytes(self.pictures, png(notice("No pictures: the records are private.")))
             self._write(found, ("log_likelihood",), release.to_json())
 
     def _write(self, found: list[dict[str, Any]], plotted: tuple[str, ...], about: dict[str, Any]) -> None:
         best = max(found, key=lambda entry: entry["log_likelihood"])
+        budget = f"{self.profile.dominant} + {self.profile.contextual}"
+        reason = (
+            f"of {len(found)} layers, pruning to {budget} tokens by layer {best['layer']} leaves the answers "
+            f"of {self.profile.on} records likeliest: {best['log_likelihood']:.4f} nats a token"
+        )
         write_json(
             self.importance,
-            {"version": 2, "records": self.profile.on, "layers": found, "chosen": best["layer"], **about},
+            {
+                "version": 3,
+                "records": self.profile.on,
+                "layers": found,
+                "chosen": best["layer"],
+                "reason": reason,
+                **about,
+            },
         )
         lines = [f"{entry['layer']}," + ",".join(f"{entry[key]:.6f}" for key in plotted) for entry in found]
         write_text(self.plot, "\n".join([f"layer,{','.join(plotted)}", *lines]) + "\n")

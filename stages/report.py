@@ -13,7 +13,7 @@ from stages.reporting.page import render_page
 from stages.trainable.lora import Trainable
 from stages.training.optimizer import Optim
 from stages.training.update_pruning import Update
-from stages.vlm.encoder import TokenSelection
+from stages.vlm.selection import TokenSelection
 from stages.vlm.source import Model
 
 

@@ -15,7 +15,8 @@ from stages.trainable.lora import Trainable, attach
 from stages.training.learner import Learner
 from stages.vlm.activations import recompute_activations
 from stages.vlm.attribution import first_axis
-from stages.vlm.encoder import Rule, encode_set
+from stages.vlm.encoder import encode_set
+from stages.vlm.selection import Rule
 
 
 def learner_of(

@@ -14,12 +14,13 @@ from stages.core.files import new_directory
 from stages.core.speed import Speed
 from stages.demonstration import backbone, processor, questions
 from stages.records.row import Message, Row
-from stages.vlm.encoder import Rule
-from stages.vlm.family import Loaded, load
+from stages.vlm.family import load
+from stages.vlm.loaded import Loaded
+from stages.vlm.selection import Rule
 
 SIZE = backbone.Size(tower_width=32, tower_layers=3, language_width=32, language_layers=2, expansion=2)
-ALL = Rule(select="all", layer=0, dominant=0, contextual=0)
-PRUNED = Rule(select="dominant_contextual", layer=1, dominant=6, contextual=3)
+ALL = Rule(select="all", merge="none", layer=0, dominant=0, contextual=0)
+PRUNED = Rule(select="dominant_contextual", merge="cluster", layer=1, dominant=6, contextual=3)
 
 
 def write_tiny_llava(path: Path, seed: int = 0) -> Path:

@@ -3,14 +3,16 @@
 Shapes: R = 1 row, L places, S kept visual slots, D tower width, V vocabulary.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
 from stages.records.encoded import IGNORED, Batch
 from stages.records.row import IMAGE, Message
-from stages.vlm.encoder import EncodedImage, Rule, encode_images
-from stages.vlm.family import Loaded
+from stages.vlm.encoder import encode_images
+from stages.vlm.loaded import Loaded
+from stages.vlm.seen import KeptImage
+from stages.vlm.selection import Rule
 from stages.vlm.tokens import TokenSequence, prune_slots, tokenise_prompt
 
 MAX_NEW_TOKENS = 64
@@ -28,7 +30,7 @@ def answer(loaded: Loaded, image: bytes, question: str, rule: Rule) -> str:
     return text.strip()
 
 
-def prompt_of(loaded: Loaded, image: bytes, question: str, rule: Rule) -> tuple[TokenSequence, EncodedImage]:
+def prompt_of(loaded: Loaded, image: bytes, question: str, rule: Rule) -> tuple[TokenSequence, KeptImage]:
     """Return the pruned prompt, at the positions of the unpruned one, and what is kept of the image."""
     if not question.strip():
         raise ValueError("the question is empty: ask something about the image")
@@ -36,12 +38,11 @@ def prompt_of(loaded: Loaded, image: bytes, question: str, rule: Rule) -> tuple[
         if mark in question:
             raise ValueError(f"the question must not contain '{mark}': its one image stands before it")
     (seen,) = encode_images(loaded, [image], rule, lambda done: None)
-    slots = loaded.family.slots_per_image(loaded.model)
-    whole = tokenise_prompt([Message("user", IMAGE + question)], loaded.processor, slots)
-    return prune_slots(whole, loaded.model.config.image_token_id, [seen.source_S], slots), seen
+    whole = tokenise_prompt([Message("user", IMAGE + question)], loaded, [seen.frame])
+    return prune_slots(whole, loaded.model.config.image_token_id, [seen]), seen
 
 
-def greedy_tokens(loaded: Loaded, prompt: TokenSequence, seen: EncodedImage, at_most: int) -> list[int]:
+def greedy_tokens(loaded: Loaded, prompt: TokenSequence, seen: KeptImage, at_most: int) -> list[int]:
     """Return the most likely next token again and again, up to and with the end mark.
 
     Guarantee: every token is the argmax of the forward pass that training and evaluation use, so that
@@ -50,13 +51,10 @@ def greedy_tokens(loaded: Loaded, prompt: TokenSequence, seen: EncodedImage, at_
 
     Edge cases: an image slot is never said, for it would ask for features of an image that is not there.
     """
-    ends, next_token = end_marks(loaded), _next_token(loaded, seen)
-    ids, positions = list(prompt.input_ids), list(prompt.position_ids)
+    ends, next_token = end_marks(loaded), _next_token(loaded, prompt, seen)
     found: list[int] = []
     while len(found) < at_most and not (found and found[-1] in ends):
-        found.append(next_token(ids, positions))
-        ids.append(found[-1])
-        positions.append(positions[-1] + 1)
+        found.append(next_token(found))
     return found
 
 
@@ -68,16 +66,23 @@ def end_marks(loaded: Loaded) -> set[int]:
     return {int(token) for token in (*listed, loaded.processor.tokenizer.eos_token_id) if token is not None}
 
 
-def _next_token(loaded: Loaded, seen: EncodedImage) -> Callable[[list[int], list[int]], int]:
+def _next_token(loaded: Loaded, prompt: TokenSequence, seen: KeptImage) -> Callable[[Sequence[int]], int]:
     model, features = loaded.model, (seen.features_SD,)
     image_token_id = model.config.image_token_id
 
     @torch.no_grad()
-    def next_token(ids: list[int], positions: list[int]) -> int:
-        input_ids_RL, position_ids_RL = torch.tensor([ids]), torch.tensor([positions])
+    def next_token(said: Sequence[int]) -> int:
+        input_ids_RL = torch.tensor([[*prompt.input_ids, *said]])
+        axes = [[*axis, *range(axis[-1] + 1, axis[-1] + 1 + len(said))] for axis in prompt.position_ids]
         next_labels_RL = torch.full_like(input_ids_RL, IGNORED)
-        next_labels_RL[0, -1] = 0  # not a label: it asks for the logits of the last place alone
-        batch = Batch(input_ids_RL, torch.ones_like(input_ids_RL), position_ids_RL, next_labels_RL, features)
+        next_labels_RL[0, len(prompt.input_ids) - 1 :] = 0  # no label: it says where the answer begins
+        batch = Batch(
+            input_ids_RL,
+            torch.ones_like(input_ids_RL),
+            torch.tensor(axes)[:, None],
+            next_labels_RL,
+            features,
+        )
         logits_RAV, _ = loaded.family.learned_logits(model, batch.to(model.device))
         logits_RAV[..., image_token_id] = -torch.inf
         return int(logits_RAV[0, -1].argmax())

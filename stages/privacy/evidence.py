@@ -37,7 +37,9 @@ STAGE_OF = {
 FILES = tuple(STAGE_OF)
 ATTACHED = {
     "data/profile/importance.csv": "profile",
+    "data/profile/layers.png": "profile",
     "data/calibrate/fidelity.csv": "calibrate",
+    "data/calibrate/patches.png": "calibrate",
     "data/report/report.html": "report",
 }
 """What people look at: drawn from the evidence, recorded and signed with it, and never read as a value."""

@@ -12,8 +12,8 @@ from stages.privacy.plan import Plan, read_plan
 from stages.trainable.lora import Trainable
 from stages.training.optimizer import Optim
 from stages.training.update_pruning import Update
-from stages.vlm.encoder import TokenSelection
 from stages.vlm.family import weight_shapes
+from stages.vlm.selection import TokenSelection
 from stages.vlm.source import Model
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

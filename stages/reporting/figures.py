@@ -97,7 +97,8 @@ def fidelity(calibration: Mapping[str, Any]) -> Markup:
         }
         for found in calibration["candidates"]
     ]
-    rows.append({"kept": calibration["all"]["kept"], "fidelity": 100.0, "is_chosen": False})
+    if calibration["all"]["kept"] is not None:
+        rows.append({"kept": calibration["all"]["kept"], "fidelity": 100.0, "is_chosen": False})
     base = alt.Chart(alt.InlineData(rows)).encode(
         x=alt.X("kept:Q", title="visual tokens kept", axis=alt.Axis(grid=False)),
         y=alt.Y("fidelity:Q", title="accuracy kept, %", scale=alt.Scale(zero=False, padding=12)),

@@ -15,7 +15,7 @@ from stages.training.synthetic_rows import Shape, synthetic_learner
 
 GIB = 2**30
 _WAY_OUT = "raise it, set speed.recompute_activations to true, or lower estimator.rows_per_unit"
-_SHORTEST = Shape(words=2, learned=1, images=0)
+_SHORTEST = Shape(words=2, learned=1, slots=0)
 _FEW, _MORE = 1, 3
 
 
@@ -55,12 +55,12 @@ def memory_use(learner: Learner, plan: Plan) -> MemoryUse:
     one length do without.
     """
     short, long = _shapes(learner.encoded)
-    ends = [_length(learner.encoded, shape) for shape in (short, long)]
+    ends = [_length(shape) for shape in (short, long)]
     turns = {longest_ghost(weight) for weight in learner.trainable.parameters().values()}
     shapes = [short, long]
-    shapes += [_of_length(learner.encoded, turn, long) for turn in sorted(turns) if ends[0] < turn < ends[1]]
+    shapes += [_of_length(turn, long) for turn in sorted(turns) if ends[0] < turn < ends[1]]
     measured = [_fixed_and_per_row(learner, plan, shape) for shape in shapes]
-    lengths = [_length(learner.encoded, shape) for shape in shapes]
+    lengths = [_length(shape) for shape in shapes]
     slope = (measured[1][1] - measured[0][1]) / (ends[1] - ends[0]) if ends[1] > ends[0] else 0.0
     per_token = max(slope, 0.0)
     return MemoryUse(
@@ -78,26 +78,24 @@ def _fixed_and_per_row(learner: Learner, plan: Plan, shape: Shape) -> tuple[floa
 
 def _shapes(encoded: EncodedSet) -> tuple[Shape, Shape]:
     """Return the smallest and the largest row that the records' parts could make."""
-    slots = encoded.features_ISD.shape[1]
-    images = [len(row.images) for row in encoded.rows]
-    words = [len(row.input_ids) - slots * len(row.images) for row in encoded.rows]
+    slots = [row.input_ids.count(encoded.image_token_id) for row in encoded.rows]
+    words = [len(row.input_ids) - shown for row, shown in zip(encoded.rows, slots, strict=True)]
     learned = [sum(label != IGNORED for label in row.labels) for row in encoded.rows]
     return (
-        Shape(max(min(words), max(learned)), max(learned), min(images)),
-        Shape(max(words), max(learned), max(images)),
+        Shape(max(min(words), max(learned)), max(learned), min(slots)),
+        Shape(max(words), max(learned), max(slots)),
     )
 
 
-def _of_length(encoded: EncodedSet, length: int, largest: Shape) -> Shape:
-    """Return a shape of ``length`` tokens with as many images as fit."""
-    slots = encoded.features_ISD.shape[1]
+def _of_length(length: int, largest: Shape) -> Shape:
+    """Return a shape of ``length`` tokens with as many visual tokens as fit."""
     least = max(_SHORTEST.words, largest.learned)
-    images = min(largest.images, max(0, length - least) // slots if slots else 0)
-    return Shape(max(least, length - slots * images), largest.learned, images)
+    slots = min(largest.slots, max(0, length - least))
+    return Shape(max(least, length - slots), largest.learned, slots)
 
 
-def _length(encoded: EncodedSet, shape: Shape) -> int:
-    return shape.words + encoded.features_ISD.shape[1] * shape.images
+def _length(shape: Shape) -> int:
+    return shape.words + shape.slots
 
 
 def _peak(learner: Learner, plan: Plan, shapes: list[Shape]) -> int:

@@ -26,9 +26,9 @@ def require_exact(learner: Learner, diagnostics: Path | None) -> None:
 
 
 def synthetic_subject(learner: Learner) -> Subject:
-    """Return the learner on four random rows of three units, the first with two images if there are any."""
+    """Return the learner on four random rows of three units, the first with twice the visual tokens."""
     shapes = small_shapes(learner.encoded, 4)
-    shapes[0] = replace(shapes[0], images=2 * shapes[0].images)
+    shapes[0] = replace(shapes[0], slots=2 * shapes[0].slots)
     synthetic = synthetic_learner(learner, shapes)
 
     def segments(rows: Sequence[int], owners: Sequence[int]) -> Segments:

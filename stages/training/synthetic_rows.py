@@ -10,41 +10,43 @@ import numpy as np
 import torch
 
 from stages.records.encoded import IGNORED, EncodedSet, TokenRow
+from stages.records.features import Features
 from stages.training.learner import Learner
 from stages.training.micro_batches import MicroBatch
 
 _WORDS = 6
+_SLOTS = 64
+"""Most visual tokens of a short row."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What one row is made of: tokens of text, how many of them are learned, and images."""
+    """What one row is made of: tokens of text, how many of them are learned, and visual tokens."""
 
     words: int
     learned: int
-    images: int
+    slots: int
 
 
 def synthetic_learner(learner: Learner, shapes: Sequence[Shape]) -> Learner:
     """Return the learner over random rows of these shapes, each a unit of its own."""
-    slots, width = learner.encoded.features_ISD.shape[1:]
+    real = learner.encoded.features
     generator = torch.Generator().manual_seed(0)
-    features = torch.randn(sum(shape.images for shape in shapes), slots, width, generator=generator)
-    first = np.cumsum([0, *(shape.images for shape in shapes)]).tolist()
+    shown = [shape.slots for shape in shapes if shape.slots]
+    features = [torch.randn(slots, real.width, generator=generator).to(real.dtype) for slots in shown]
+    first = np.cumsum([0, *(shape.slots > 0 for shape in shapes)]).tolist()
     encoded = replace(
         learner.encoded,
-        features_ISD=features.to(learner.encoded.features_ISD.dtype),
-        rows=tuple(
-            _row(learner, unit, shape, first[unit], slots, generator) for unit, shape in enumerate(shapes)
-        ),
+        features=Features.of(features),
+        rows=tuple(_row(learner, unit, shape, first[unit], generator) for unit, shape in enumerate(shapes)),
     )
     return replace(learner, encoded=encoded)
 
 
 def small_shapes(encoded: EncodedSet, rows: int) -> list[Shape]:
-    """Return shapes of short rows of unequal lengths, with images where the records have any."""
-    images = int(encoded.features_ISD.shape[1] > 0)
-    return [Shape(_WORDS + row, 3, images) for row in range(rows)]
+    """Return shapes of short rows of unequal lengths, with visual tokens where the records have any."""
+    slots = int(encoded.features.slots_I.min(initial=_SLOTS)) if len(encoded.features) else 0
+    return [Shape(_WORDS + row, 3, slots) for row in range(rows)]
 
 
 def idle_batch(learner: Learner) -> tuple[Learner, MicroBatch]:
@@ -52,14 +54,13 @@ def idle_batch(learner: Learner) -> tuple[Learner, MicroBatch]:
     return synthetic_learner(learner, small_shapes(learner.encoded, 1)), MicroBatch([0], np.array([0]), 1)
 
 
-def _row(
-    learner: Learner, unit: int, shape: Shape, first: int, slots: int, generator: torch.Generator
-) -> TokenRow:
+def _row(learner: Learner, unit: int, shape: Shape, first: int, generator: torch.Generator) -> TokenRow:
     vocabulary = learner.model.config.get_text_config().vocab_size  # type: ignore[union-attr, operator]
     image = learner.encoded.image_token_id
     drawn = torch.randint(vocabulary, (shape.words,), generator=generator).tolist()
     words = tuple(0 if token == image else token for token in drawn)
-    ids = (words[0], *(image,) * (slots * shape.images), *words[1:])
+    ids = (words[0], *(image,) * shape.slots, *words[1:])
     labels = (*(IGNORED,) * (len(ids) - shape.learned), *ids[len(ids) - shape.learned :])
-    shown = tuple(range(first, first + shape.images))
-    return TokenRow(ids, labels, tuple(range(len(ids))), shown, unit, 0)
+    axes = len(learner.encoded.rows[0].position_ids) if learner.encoded.rows else 1
+    positions = (tuple(range(len(ids))),) * axes
+    return TokenRow(ids, labels, positions, (first,) if shape.slots else (), unit, 0)

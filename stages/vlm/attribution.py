@@ -17,14 +17,23 @@ from stages.privacy.trainable_layers import ROW
 
 _BY_IMAGE = ((r"\b(vision_tower|multi_modal_projector)\b", "image"),)
 _BY_TILE = ((r"\b(vision_model|connector)\b", "tile"),)
-_BY_PATCH = ((r"\bvisual\.merger\b", "merged patch"), (r"\bvisual\b", "patch"))
+_BY_PATCH = (
+    (r"\bvisual\.(merger|deepstack_merger_list)\b", "merged patch"),
+    (r"\bvisual\b", "patch"),
+)
+_ROWS_ONLY = ()
+"""Language model only: who owns a tile depends on how the model packs tiles."""
 _AXES: dict[str, tuple[tuple[str, str], ...]] = {
+    "gemma3": _BY_IMAGE,
     "llava": _BY_IMAGE,
+    "llava_next": _ROWS_ONLY,
+    "llava_onevision": _ROWS_ONLY,
     "paligemma": _BY_IMAGE,
     "idefics3": _BY_TILE,
     "smolvlm": _BY_TILE,
     "qwen2_vl": _BY_PATCH,
     "qwen2_5_vl": _BY_PATCH,
+    "qwen3_vl": _BY_PATCH,
 }
 
 
@@ -43,8 +52,16 @@ def first_axis(model_type: str) -> Callable[[str], str]:
             f"models of type '{model_type}' are not supported: which unit owns an entry of their layers is "
             f"not known; supported: {supported()}"
         )
-    axes = _AXES[model_type]
-    return lambda layer: next((axis for pattern, axis in axes if re.search(pattern, layer)), ROW)
+    axes: tuple[tuple[str, str], ...] = _AXES[model_type]
+
+    def axis_of(layer: str) -> str:
+        if axes == _ROWS_ONLY and not re.search(r"\b(language_model|lm_head)\b", layer):
+            raise ValueError(
+                f"'{layer}' is not of the language model, and of a {model_type} only that trains"
+            )
+        return next((axis for pattern, axis in axes if re.search(pattern, layer)), ROW)
+
+    return axis_of
 
 
 def segments_of(model: Any, inputs: Mapping[str, Tensor], unit_of_row: NDArray[np.int64]) -> Segments:
@@ -54,6 +71,11 @@ def segments_of(model: Any, inputs: Mapping[str, Tensor], unit_of_row: NDArray[n
     see the other's image.
     """
     config = model.config
+    if _AXES[config.model_type] == _ROWS_ONLY:
+        raise ValueError(
+            f"which unit owns a tile of a model of type '{config.model_type}' is not known: only its "
+            "language model can be trained, and `dvc repro finetune` checks that"
+        )
     units = int(unit_of_row[-1]) + 1 if len(unit_of_row) else 0
     slots_R = (inputs["input_ids"] == config.image_token_id).sum(dim=1).tolist()
     pixels = inputs.get("pixel_values")

@@ -6,79 +6,33 @@ whatever else is in the set.
 
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
-import torch
 from PIL import Image
-from torch import Tensor
 
 from stages.core.ranks import ALONE, Ranks
 from stages.records.encoded import EncodedSet, TokenRow
+from stages.records.features import Features
 from stages.records.row import Row
-from stages.vlm.family import Loaded
-from stages.vlm.llava import Seen
-from stages.vlm.pruning import Kept, dominant_contextual, keep_all
-from stages.vlm.tokens import prune_slots, tokenise
+from stages.vlm.loaded import Loaded
+from stages.vlm.seen import KeptImage, Prepared, in_runs
+from stages.vlm.selection import Rule
+from stages.vlm.tokens import TokenSequence, prune_slots, tokenise
 
 _ROUND = 16
 """Images that a process encodes before it hands them to the leader."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TokenSelection:
-    """Section ``tokens`` of params.yaml: what the language model sees of an image."""
-
-    select: Literal["all", "dominant_contextual"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """A selection rule with its public settings; ``all`` uses none of them."""
-
-    select: Literal["all", "dominant_contextual"]
-    layer: int
-    """Encoder layer whose attention scores the patches, from 0."""
-    dominant: int
-    contextual: int
-
-    def layers(self) -> tuple[int, ...]:
-        """Return the encoder layers this rule needs scores of."""
-        return () if self.select == "all" else (self.layer,)
-
-    def keep(self, seen: Seen) -> Kept:
-        """Apply the rule to what the tower saw."""
-        if self.select == "all":
-            return keep_all(seen.hidden_BTD)
-        return dominant_contextual(
-            seen.hidden_BTD,
-            seen.scores[self.layer],
-            seen.metrics[self.layer],
-            dominant=self.dominant,
-            contextual=self.contextual,
-        )
-
-
-@dataclass(frozen=True)
-class EncodedImage:
-    """The kept tokens of one image and the patches whose places they take."""
-
-    features_SD: Tensor
-    source_S: tuple[int, ...]
-
-
-def pixels_of(loaded: Loaded, image: bytes) -> Tensor:
-    """Return one image as the tower takes it, shape (1, C, H, W)."""
+def prepare(loaded: Loaded, image: bytes) -> Prepared:
+    """Return one image as the model's vision side takes it."""
     with Image.open(io.BytesIO(image)) as opened:
         picture = opened.convert("RGB")
-    pixels: Tensor = loaded.processor.image_processor(picture, return_tensors="pt")["pixel_values"]
-    return pixels.to(loaded.model.device, loaded.model.dtype)
+    return loaded.family.prepare(loaded.processor, picture)
 
 
-def encode_image(loaded: Loaded, image: bytes, rule: Rule) -> EncodedImage:
+def encode_image(loaded: Loaded, image: bytes, rule: Rule) -> KeptImage:
     """Run the tower on one image and keep what ``rule`` keeps."""
-    kept = rule.keep(loaded.family.look(loaded.model, pixels_of(loaded, image), rule.layers()))
-    return EncodedImage(kept.features_BSD[0].cpu(), tuple(kept.source_BS[0].tolist()))
+    prepared = prepare(loaded, image)
+    return in_runs(*rule.keep(loaded.family.look(loaded.model, prepared, rule.layers())), prepared.frame)
 
 
 def encode_images(
@@ -87,7 +41,7 @@ def encode_images(
     rule: Rule,
     advance: Callable[[int], None],
     ranks: Ranks = ALONE,
-) -> Iterator[EncodedImage]:
+) -> Iterator[KeptImage]:
     """Encode images one by one, shared by all processes; the one that leads gets all, in order, others none.
 
     A rule that this model cannot follow is refused before the first.
@@ -95,7 +49,7 @@ def encode_images(
     if rule.select != "all":
         loaded.family.require_prunable(loaded.model)
         scored = loaded.family.scored_layers(loaded.model)
-        if rule.layer not in scored:
+        if rule.needs_attention and rule.layer not in scored:
             raise ValueError(f"the rule's layer {rule.layer} is not among the encoder layers {list(scored)}")
     at_once = _ROUND * ranks.world
     for start in range(0, len(images), at_once):
@@ -114,24 +68,18 @@ def distinct_images(rows: Sequence[Row]) -> tuple[list[bytes], list[tuple[int, .
 
 
 def encode_rows(
-    loaded: Loaded,
     rows: Sequence[Row],
+    tokens: Sequence[TokenSequence],
     images_of_row: Sequence[tuple[int, ...]],
-    sources: Sequence[tuple[int, ...]],
+    kept: Sequence[KeptImage],
     kinds: Sequence[str],
+    image_token_id: int,
 ) -> list[TokenRow]:
-    """Tokenise rows with the slots that their images kept; units become indices as they first appear."""
-    slots = loaded.family.slots_per_image(loaded.model)
-    image_token_id = loaded.model.config.image_token_id
+    """Prune unpruned rows to the slots that their images kept; units become indices as they first appear."""
     units: dict[str, int] = {}
     encoded = []
-    for row, images in zip(rows, images_of_row, strict=True):
-        pruned = prune_slots(
-            tokenise(row, loaded.processor, slots),
-            image_token_id,
-            [sources[image] for image in images],
-            slots,
-        )
+    for row, whole, images in zip(rows, tokens, images_of_row, strict=True):
+        pruned = prune_slots(whole, image_token_id, [kept[image] for image in images])
         unit = units.setdefault(row.unit, len(units))
         encoded.append(TokenRow(*pruned, images=images, unit=unit, kind=kinds.index(row.kind)))
     return encoded
@@ -149,34 +97,33 @@ def encode_set(
     Where several processes share the work, the one that leads gets the set and the others an empty one.
     """
     images, images_of_row = distinct_images(rows)
-    seen = list(encode_images(loaded, images, rule, advance, ranks))
+    kept = list(encode_images(loaded, images, rule, advance, ranks))
     if not ranks.leads:
         rows, images_of_row = [], []
-    features = [image.features_SD for image in seen]
-    return assemble(
-        loaded,
-        rows,
-        images_of_row,
-        torch.stack(features) if features else torch.zeros(0, 0, 0),
-        [image.source_S for image in seen],
-    )
+    tokens = [
+        tokenise(row, loaded, [kept[image].frame for image in shown])
+        for row, shown in zip(rows, images_of_row, strict=True)
+    ]
+    return assemble(loaded, rows, tokens, images_of_row, kept, rule)
 
 
 def assemble(
     loaded: Loaded,
     rows: Sequence[Row],
+    tokens: Sequence[TokenSequence],
     images_of_row: Sequence[tuple[int, ...]],
-    features_ISD: Tensor,
-    sources: Sequence[tuple[int, ...]],
+    kept: Sequence[KeptImage],
+    rule: Rule,
 ) -> EncodedSet:
-    """Return rows and kept features as one set; ``sources`` are the patches whose places features take."""
-    kinds = sorted({row.kind for row in rows})
+    """Return rows, whose unpruned ``tokens`` are given, and what ``rule`` kept of their images as one set."""
+    kinds, image_token_id = sorted({row.kind for row in rows}), loaded.model.config.image_token_id
     return EncodedSet(
-        features_ISD=features_ISD,
-        rows=tuple(encode_rows(loaded, rows, images_of_row, sources, kinds)),
+        features=Features.of([image.features_SD for image in kept]),
+        rows=tuple(encode_rows(rows, tokens, images_of_row, kept, kinds, image_token_id)),
         kinds=tuple(kinds),
         pad_token_id=pad_token_id(loaded),
-        image_token_id=loaded.model.config.image_token_id,
+        image_token_id=image_token_id,
+        visual_tokens=rule.slots(loaded.family.slots_per_image(loaded.model)),
     )
 
 

@@ -1,11 +1,9 @@
 """Load a vision-language model from a directory and name its family.
 
-A family is one module with the functions of ``stages/vlm/llava.py``; adding one is a module and a line here.
+A family is one module in ``stages/vlm/families`` and one line here.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import torch
@@ -13,22 +11,21 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from transformers.utils.logging import disable_progress_bar
 
-from stages.vlm import llava
+from stages.vlm.families.base import Family
+from stages.vlm.families.gemma import Gemma3, PaliGemma
+from stages.vlm.families.llava import Llava
+from stages.vlm.families.llava_next import LlavaNext
+from stages.vlm.families.qwen import QwenVl
+from stages.vlm.families.tiled import Tiled
+from stages.vlm.loaded import Loaded
 
-FAMILIES: dict[str, ModuleType] = {"llava": llava}
+_FAMILIES: tuple[Family, ...] = (Llava(), LlavaNext(), Tiled(), QwenVl(), PaliGemma(), Gemma3())
+FAMILIES: dict[str, Family] = {kind: family for family in _FAMILIES for kind in family.model_types}
+"""Families by the ``model_type`` of a model's configuration."""
 Precision = Literal["float32", "bfloat16"]
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A frozen model in evaluation mode, its processor, and the module that knows its family."""
-
-    model: Any
-    processor: Any
-    family: Any
-
-
-def family_of(path: Path) -> ModuleType:
+def family_of(path: Path) -> Family:
     """Return the family of the model in ``path``; anything unsupported is refused with what is supported."""
     if not (path / "config.json").is_file():
         raise ValueError(f"{path} holds no config.json: model.path must be a Hugging Face model directory")

@@ -5,23 +5,27 @@ Shapes: R rows.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn.functional import kl_div
 
-from stages.records.encoded import EncodedSet, collate
+from stages.records.encoded import IGNORED, EncodedSet, collate
 from stages.records.row import Row
-from stages.vlm.encoder import Rule, assemble, distinct_images, pixels_of
-from stages.vlm.family import Loaded
-from stages.vlm.llava import Seen
+from stages.vlm.encoder import assemble, distinct_images, prepare
+from stages.vlm.loaded import Loaded
+from stages.vlm.seen import Frame, Seen, in_runs
+from stages.vlm.selection import Rule
+from stages.vlm.tokens import TokenSequence, tokenise
 
 
 @dataclass(frozen=True)
 class Fidelity:
     """Answers under one rule."""
 
-    kept: int
-    """Visual tokens that the language model sees of one image."""
+    kept: float
+    """Visual tokens that the language model sees of one image, on average."""
     accuracy: float
     """Fraction of rows answered exactly."""
     log_likelihood: float
@@ -52,9 +56,10 @@ class Sample:
 
     loaded: Loaded
     rows: Sequence[Row]
+    images: Sequence[bytes]
     images_of_row: Sequence[tuple[int, ...]]
-    seen: Seen | None
-    """None where no row has an image."""
+    seen: Sequence[tuple[Seen, Frame]]
+    """What the tower made of each image, and how a row writes it."""
     micro_batch: int
 
     @classmethod
@@ -62,32 +67,49 @@ class Sample:
         """Run the tower on the images of ``rows``, once, and score patches by ``layers``."""
         loaded.family.require_prunable(loaded.model)
         images, images_of_row = distinct_images(rows)
-        if not images:
-            return cls(loaded, rows, images_of_row, None, micro_batch)
-        parts = []
-        for start in range(0, len(images), micro_batch):
-            pixels = [pixels_of(loaded, image) for image in images[start : start + micro_batch]]
-            parts.append(loaded.family.look(loaded.model, torch.cat(pixels), layers))
-        seen = Seen(
-            torch.cat([part.hidden_BTD for part in parts]),
-            {layer: torch.cat([part.scores[layer] for part in parts]) for layer in layers},
-            {layer: torch.cat([part.metrics[layer] for part in parts]) for layer in layers},
-        )
-        return cls(loaded, rows, images_of_row, seen, micro_batch)
+        seen = []
+        for image in images:
+            prepared = prepare(loaded, image)
+            seen.append((loaded.family.look(loaded.model, prepared, layers), prepared.frame))
+        return cls(loaded, rows, images, images_of_row, seen, micro_batch)
 
     def measure(self, rule: Rule) -> Fidelity:
         """Answer the rows under ``rule``."""
-        encoded = self._encode(rule)
+        return self.fidelity(self.encode(rule))
+
+    def fidelity(self, encoded: EncodedSet) -> Fidelity:
+        """Answer the rows as they were encoded under some rule."""
         answers = self._answers(encoded)
+        slots_I = encoded.features.slots_I
+        kept = float(slots_I.mean()) if len(slots_I) else 0.0
         return Fidelity(
-            kept=encoded.features_ISD.shape[1],
+            kept=int(kept) if kept.is_integer() else kept,
             accuracy=float(answers.is_right_R.mean()),
             log_likelihood=float(answers.log_likelihood_R.mean()),
         )
 
+    @torch.no_grad()
+    def divergence(self, encoded: EncodedSet, whole: EncodedSet) -> float:
+        """Return the mean Kullback-Leibler divergence, in nats, of the answer's words under two rules."""
+        family, model = self.loaded.family, self.loaded.model
+        total, places = 0.0, 0
+        for rows in self._batches():
+            logits, labels_RA = family.learned_logits(model, collate(encoded, rows).to(model.device))
+            expected, _ = family.learned_logits(model, collate(whole, rows).to(model.device))
+            divergence_RA = kl_div(
+                logits.double().log_softmax(-1),
+                expected.double().log_softmax(-1),
+                reduction="none",
+                log_target=True,
+            ).sum(dim=-1)
+            is_learned_RA = labels_RA != IGNORED
+            total += float(divergence_RA[is_learned_RA].sum())
+            places += int(is_learned_RA.sum())
+        return total / places
+
     def answers(self, rule: Rule) -> Answers:
         """Answer each row under ``rule``."""
-        return self._answers(self._encode(rule))
+        return self._answers(self.encode(rule))
 
     def _answers(self, encoded: EncodedSet) -> Answers:
         family, model = self.loaded.family, self.loaded.model
@@ -99,12 +121,19 @@ class Sample:
                 losses.append(family.row_losses(model, batch))
         return Answers(torch.cat(answered).double(), -torch.cat(losses).double())
 
-    def _encode(self, rule: Rule) -> EncodedSet:
-        if self.seen is None:
-            return assemble(self.loaded, self.rows, self.images_of_row, torch.zeros(0, 0, 0), [])
-        kept = rule.keep(self.seen)
-        sources = [tuple(source) for source in kept.source_BS.tolist()]
-        return assemble(self.loaded, self.rows, self.images_of_row, kept.features_BSD.cpu(), sources)
+    def encode(self, rule: Rule) -> EncodedSet:
+        """Return the rows under ``rule``."""
+        kept = [in_runs(*rule.keep(seen), frame) for seen, frame in self.seen]
+        return assemble(self.loaded, self.rows, self._tokens, self.images_of_row, kept, rule)
+
+    @cached_property
+    def _tokens(self) -> list[TokenSequence]:
+        """Unpruned tokens of every row."""
+        frames = [frame for _, frame in self.seen]
+        return [
+            tokenise(row, self.loaded, [frames[image] for image in images])
+            for row, images in zip(self.rows, self.images_of_row, strict=True)
+        ]
 
     def _batches(self) -> Iterator[range]:
         for start in range(0, len(self.rows), self.micro_batch):

@@ -2,10 +2,11 @@
 
 Pure functions of one image's encoder outputs: under a frozen public encoder a choice costs no privacy.
 
-Shapes: B images, T patch tokens of one image, K = tokens that stay, D hidden width, S = slots.
+Shapes: T slots of one image, P of them patches, K patches that stay, S slots that stay, D width of a slot, E
+width of the similarity metric, C clusters.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize, one_hot
 
-from stages.vlm.llava import Seen
-from stages.vlm.pruning import Kept, dominant_contextual, keep_all
+from stages.vlm.pruning import dominant_contextual
+from stages.vlm.seen import Fate, Seen
 
 Select = Literal["all", "dominant_contextual", "diverse", "reconstruct", "grid", "random"]
 Merge = Literal["cluster", "cluster_average", "none"]
@@ -22,57 +23,56 @@ _SEED = 20_250_607
 """Public: the places that ``random`` keeps are the same in every image and every run."""
 
 
-def most_attended(hidden_TD: Tensor, scores_T: Tensor | None, count: int) -> Tensor:
+def most_attended(patches_PD: Tensor, scores_P: Tensor | None, count: int) -> Tensor:
     """Return the tokens of largest score, (K,) in spatial order.
 
     Dual-Priv Pruning, Mechanism 1 (Wei et al. 2025).
     """
-    if scores_T is None:
-        raise ValueError("tokens.select dominant_contextual needs attention scores")
-    return scores_T.topk(count).indices.sort().values
+    assert scores_P is not None
+    return scores_P.topk(count).indices.sort().values
 
 
-def most_diverse(hidden_TD: Tensor, scores_T: Tensor | None, count: int) -> Tensor:
+def most_diverse(patches_PD: Tensor, scores_P: Tensor | None, count: int) -> Tensor:
     """Return tokens that lie far from each other, (K,) in spatial order.
 
     Greedy max-min by cosine distance, as DivPrune (Alvar et al., CVPR 2025) does: first the token that is
     farthest from its nearest neighbour, then again and again the one farthest from all that were taken.
     """
-    unit_TD = normalize(hidden_TD.double(), dim=-1)
-    distance_TT = 1 - unit_TD @ unit_TD.T
-    nearest_T = distance_TT.clone().fill_diagonal_(torch.inf).amin(dim=1)
-    taken = [int(nearest_T.argmax())]
-    nearest_T = distance_TT[taken[0]].clone()
+    unit_PD = normalize(patches_PD.double(), dim=-1)
+    distance_PP = 1 - unit_PD @ unit_PD.T
+    nearest_P = distance_PP.clone().fill_diagonal_(torch.inf).amin(dim=1)
+    taken = [int(nearest_P.argmax())]
+    nearest_P = distance_PP[taken[0]].clone()
     while len(taken) < count:
-        nearest_T[taken] = -torch.inf
-        taken.append(int(nearest_T.argmax()))
-        nearest_T = torch.minimum(nearest_T, distance_TT[taken[-1]])
-    return torch.tensor(sorted(taken), device=hidden_TD.device)
+        nearest_P[taken] = -torch.inf
+        taken.append(int(nearest_P.argmax()))
+        nearest_P = torch.minimum(nearest_P, distance_PP[taken[-1]])
+    return torch.tensor(sorted(taken), device=patches_PD.device)
 
 
-def best_reconstructing(hidden_TD: Tensor, scores_T: Tensor | None, count: int) -> Tensor:
+def best_reconstructing(patches_PD: Tensor, scores_P: Tensor | None, count: int) -> Tensor:
     """Return tokens in whose span all others lie best, (K,) in spatial order.
 
     Greedy: each next token takes away most of the squared error of projecting every token onto the span of
     those taken (column subset selection, Farahat et al. 2011). No attention is needed.
     """
-    error_TT = hidden_TD.double() @ hidden_TD.double().T
-    floor = 1e-12 * error_TT.diagonal().max()
-    is_free_T = torch.ones(len(hidden_TD), dtype=torch.bool, device=hidden_TD.device)
+    error_PP = patches_PD.double() @ patches_PD.double().T
+    floor = 1e-12 * error_PP.diagonal().max()
+    is_free_P = torch.ones(len(patches_PD), dtype=torch.bool, device=patches_PD.device)
     for _ in range(count):
-        own_T = error_TT.diagonal()
-        gain_T = torch.where(own_T > floor, error_TT.square().sum(dim=0) / own_T.clamp(min=floor), 0.0)
-        best = int(torch.where(is_free_T, gain_T, -torch.inf).argmax())
-        is_free_T[best] = False
-        if own_T[best] > floor:
-            error_TT = error_TT - torch.outer(error_TT[best], error_TT[best]) / own_T[best]
-    return (~is_free_T).nonzero()[:, 0]
+        own_P = error_PP.diagonal()
+        gain_P = torch.where(own_P > floor, error_PP.square().sum(dim=0) / own_P.clamp(min=floor), 0.0)
+        best = int(torch.where(is_free_P, gain_P, -torch.inf).argmax())
+        is_free_P[best] = False
+        if own_P[best] > floor:
+            error_PP = error_PP - torch.outer(error_PP[best], error_PP[best]) / own_P[best]
+    return (~is_free_P).nonzero()[:, 0]
 
 
-def at_random(hidden_TD: Tensor, scores_T: Tensor | None, count: int) -> Tensor:
+def at_random(patches_PD: Tensor, scores_P: Tensor | None, count: int) -> Tensor:
     """Return tokens at places that a public generator draws, (K,) in spatial order: the control."""
-    order = torch.randperm(len(hidden_TD), generator=torch.Generator().manual_seed(_SEED))
-    return order[:count].sort().values.to(hidden_TD.device)
+    order = torch.randperm(len(patches_PD), generator=torch.Generator().manual_seed(_SEED))
+    return order[:count].sort().values.to(patches_PD.device)
 
 
 RULES: dict[str, Callable[[Tensor, Tensor | None, int], Tensor]] = {
@@ -84,89 +84,167 @@ RULES: dict[str, Callable[[Tensor, Tensor | None, int], Tensor]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection:
-    """A rule with its public settings."""
+class TokenSelection:
+    """Section ``tokens`` of params.yaml: what the language model sees of an image."""
+
+    select: Select
+    merge: Merge
+    """What becomes of the other tokens: ``cluster`` adds the mean of its cluster to each centre, as
+    published, ``cluster_average`` takes the plain average, ``none`` keeps more tokens instead. ``grid``
+    merges anyway."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A rule with its public settings; ``all`` uses none of them."""
 
     select: Select
     merge: Merge
     layer: int
-    """Encoder layer whose attention scores patches; unused by rules without attention."""
+    """Encoder layer whose attention scores the patches, from 0; unused by rules without attention."""
     dominant: int
     """Tokens that stay as they are."""
     contextual: int
-    """Tokens that the others are merged into."""
+    """Tokens that the others are merged into; without merging, as many more that stay."""
 
-    def keep(self, seen: Seen) -> Kept:
-        """Apply the rule to what the tower saw, image by image."""
-        if self.select == "all":
-            return keep_all(seen.hidden_BTD)
-        if self.select == "grid":
-            return pooled(seen.hidden_BTD, self.dominant + self.contextual)
-        scores_BT, metric_BTE = seen.scores.get(self.layer), seen.metrics.get(self.layer)
-        needs_attention = self.select == "dominant_contextual"
-        kept = []
-        for image, hidden_TD in enumerate(seen.hidden_BTD):
-            scores_T = scores_BT[image] if needs_attention and scores_BT is not None else None
-            metric_TE = (
-                metric_BTE[image]
-                if needs_attention and metric_BTE is not None
-                else normalize(hidden_TD, dim=-1)
+    def __post_init__(self) -> None:
+        """Refuse a budget of nothing."""
+        if self.select != "all" and not (self.dominant >= 1 and self.contextual >= 0):
+            raise ValueError(
+                f"tokens: dominant >= 1 and contextual >= 0, got {self.dominant} + {self.contextual}"
             )
-            chosen_K = RULES[self.select](hidden_TD, scores_T, self.dominant)
-            kept.append(self._merged(hidden_TD[None], chosen_K, metric_TE[None]))
-        return Kept(torch.cat([one.features_BSD for one in kept]), torch.cat([one.source_BS for one in kept]))
 
-    def _merged(self, hidden_1TD: Tensor, chosen_K: Tensor, metric_1TE: Tensor) -> Kept:
-        is_chosen_1T = torch.zeros_like(hidden_1TD[..., 0]).index_fill(1, chosen_K, 1.0)
-        contextual = 0 if self.merge == "none" else self.contextual
+    @property
+    def needs_attention(self) -> bool:
+        """Tell whether the tower has to give attention maps, and so to run in eager mode."""
+        return self.select == "dominant_contextual"
+
+    def layers(self) -> tuple[int, ...]:
+        """Return the encoder layers this rule needs scores of."""
+        return (self.layer,) if self.needs_attention else ()
+
+    def slots(self, every: int | None) -> int | None:
+        """Return the most tokens of an image that the language model sees, of ``every``; None: no bound."""
+        if self.select == "all":
+            return every
+        budget = self.dominant + self.contextual
+        return budget if every is None else min(budget, every)
+
+    def keep(self, seen: Seen) -> tuple[Tensor, Tensor]:
+        """Apply the rule to one image: slots (S, D) and, for each, the slot whose place it takes, (S,).
+
+        An image of no more patches than the budget keeps them all.
+        """
+        patches_PD, patch_P = seen.slots_TD[seen.patch_P], seen.patch_P
+        if self.select == "all":
+            return seen.slots_TD, torch.arange(len(seen.slots_TD), device=seen.slots_TD.device)
+        if self.dominant + self.contextual >= len(patch_P):
+            return patches_PD, patch_P
+        if self.select == "grid":
+            features_SD, source_S = pooled(seen, patches_PD, self.dominant + self.contextual)
+        else:
+            features_SD, source_S = self._kept(seen, patches_PD)
+        return features_SD, patch_P[source_S]
+
+    def fates(self, seen: Seen) -> list[Fate]:
+        """Tell what becomes of each patch of an image, in order."""
+        _, source_S = self.keep(seen)
+        patch_of = {slot: patch for patch, slot in enumerate(seen.patch_P.tolist())}
+        kept = [patch_of[slot] for slot in source_S.tolist() if slot in patch_of]
+        if len(kept) >= len(patch_of):
+            return ["kept"] * len(patch_of)
+        merges = self.select == "grid" or self.merge != "none"
+        whole = 0 if self.select == "grid" else self.dominant if merges else len(kept)
+        fates: list[Fate] = ["merged" if merges and len(kept) > whole else "dropped"] * len(patch_of)
+        for order, patch in enumerate(kept):
+            fates[patch] = "kept" if order < whole else "centre"
+        return fates
+
+    def _kept(self, seen: Seen, patches_PD: Tensor) -> tuple[Tensor, Tensor]:
+        """Choose and merge patches; without attention, features say which of them are alike."""
+        scores_P, metric_PE = None, normalize(patches_PD, dim=-1)
+        if self.needs_attention:
+            if self.layer not in seen.scores:
+                raise ValueError(f"tokens.select {self.select} needs attention scores of layer {self.layer}")
+            scores_P, metric_PE = seen.scores[self.layer], seen.metrics[self.layer]
+        dominant, contextual = self.dominant, self.contextual
+        if self.merge == "none":
+            dominant, contextual = dominant + contextual, 0
+        chosen_K = RULES[self.select](patches_PD, scores_P, dominant)
+        is_chosen_1P = torch.zeros_like(patches_PD[None, :, 0]).index_fill(1, chosen_K, 1.0)
         published = dominant_contextual(
-            hidden_1TD, is_chosen_1T, metric_1TE, dominant=self.dominant, contextual=contextual
+            patches_PD[None], is_chosen_1P, metric_PE[None], dominant=dominant, contextual=contextual
         )
-        if self.merge != "cluster_average" or not contextual:
-            return published
-        return averaged(published, hidden_1TD, metric_1TE, self.dominant)
+        features_SD, source_S = published.features_BSD[0], published.source_BS[0]
+        if self.merge == "cluster_average" and contextual:
+            average_CD = averaged(patches_PD, metric_PE, source_S, dominant)
+            features_SD = torch.cat([features_SD[:dominant], average_CD])
+        return features_SD, source_S
 
 
-def averaged(published: Kept, hidden_1TD: Tensor, metric_1TE: Tensor, dominant: int) -> Kept:
-    """Return the same clusters with plain averages, the centre among the rest, instead of centre + mean."""
-    source_S = published.source_BS[0]
+EVERY_TOKEN = Rule(select="all", merge="none", layer=0, dominant=0, contextual=0)
+"""What pruning is compared with."""
+
+
+def averaged(patches_PD: Tensor, metric_PE: Tensor, source_S: Tensor, dominant: int) -> Tensor:
+    """Return the clusters' plain averages, centre among the rest, instead of centre + mean, shape (C, D)."""
     centre_C = source_S[dominant:]
-    is_other_T = torch.ones(hidden_1TD.shape[1], dtype=torch.bool, device=hidden_1TD.device)
-    is_other_T[source_S] = False
-    nearest_M = (metric_1TE[0, is_other_T] @ metric_1TE[0, centre_C].T).argmax(dim=-1)
-    member_MC = one_hot(nearest_M, len(centre_C)).to(hidden_1TD.dtype)
-    sum_CD = hidden_1TD[0, centre_C] + member_MC.T @ hidden_1TD[0, is_other_T]
-    average_CD = sum_CD / (1 + member_MC.sum(dim=0))[:, None]
-    features_1SD = torch.cat([published.features_BSD[:, :dominant], average_CD[None]], dim=1)
-    return Kept(features_1SD, published.source_BS)
+    is_other_P = torch.ones(len(patches_PD), dtype=torch.bool, device=patches_PD.device)
+    is_other_P[source_S] = False
+    nearest_M = (metric_PE[is_other_P] @ metric_PE[centre_C].T).argmax(dim=-1)
+    member_MC = one_hot(nearest_M, len(centre_C)).to(patches_PD.dtype)
+    sum_CD = patches_PD[centre_C] + member_MC.T @ patches_PD[is_other_P]
+    return sum_CD / (1 + member_MC.sum(dim=0))[:, None]
 
 
-def pooled(hidden_BTD: Tensor, count: int) -> Kept:
-    """Return averages over the cells of the squarest grid of at most ``count`` cells: the other control.
+def pooled(seen: Seen, patches_PD: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return averages over the cells of a grid laid over each picture of an image: the other control.
 
-    A cell takes the position of the patch in its middle. Towers whose patches are no square are a ValueError.
+    Pictures share the ``count`` cells by their size, and each takes the largest grid that its share allows. A
+    cell takes the position of the patch in its middle.
     """
-    batch, tokens, width = hidden_BTD.shape
-    side = round(tokens**0.5)
-    if side**2 != tokens:
-        raise ValueError(f"tokens.select grid needs a square of patches, and this tower has {tokens}")
-    rows, columns = cells(count, side)
-    features = [
-        adaptive_avg_pool2d(hidden_TD.T.reshape(width, side, side), (rows, columns)).flatten(1).T
-        for hidden_TD in hidden_BTD  # one by one: pooled together, an image's last bits hang on the others
-    ]
-    middle_R = ((torch.arange(rows) + 0.5) * side / rows).long()
-    middle_C = ((torch.arange(columns) + 0.5) * side / columns).long()
-    source_S = (middle_R[:, None] * side + middle_C).flatten().to(hidden_BTD.device)
-    return Kept(torch.stack(features), source_S.expand(batch, -1))
+    features, sources, start = [], [], 0
+    for (rows, columns), share in zip(seen.panels, shares(seen.panels, count), strict=True):
+        picture_DRC = patches_PD[start : start + rows * columns].T.reshape(-1, rows, columns)
+        if share:
+            down, across = cells(share, rows, columns)
+            features.append(adaptive_avg_pool2d(picture_DRC, (down, across)).flatten(1).T)
+            middle_R = ((torch.arange(down) + 0.5) * rows / down).long()
+            middle_C = ((torch.arange(across) + 0.5) * columns / across).long()
+            sources.append(start + (middle_R[:, None] * columns + middle_C).flatten())
+        start += rows * columns
+    return torch.cat(features), torch.cat(sources).to(patches_PD.device)
 
 
-def cells(count: int, side: int) -> tuple[int, int]:
-    """Return rows and columns of the largest grid of at most ``count`` cells, at most twice as wide as high.
+def shares(panels: Sequence[tuple[int, int]], count: int) -> list[int]:
+    """Divide ``count`` among pictures by their size, what is left over to the largest remainders.
 
-    >>> cells(16, 24), cells(20, 24), cells(13, 8)
-    ((4, 4), (4, 5), (3, 4))
+    >>> shares([(4, 4), (8, 6)], 10)
+    [3, 7]
     """
-    grids = [(row, column) for row in range(1, side + 1) for column in range(row, min(side, 2 * row) + 1)]
-    fitting = [grid for grid in grids if grid[0] * grid[1] <= count]
-    return max(fitting, key=lambda grid: (grid[0] * grid[1], grid[0]))
+    sizes = [rows * columns for rows, columns in panels]
+    exact = [count * size / sum(sizes) for size in sizes]
+    found = [int(share) for share in exact]
+    neediest = sorted(range(len(sizes)), key=lambda panel: found[panel] - exact[panel])
+    for panel in neediest[: count - sum(found)]:
+        found[panel] += 1
+    return found
+
+
+def cells(count: int, rows: int, columns: int) -> tuple[int, int]:
+    """Return the largest grid (rows, columns) of at most ``count`` cells at most twice as long as wide.
+
+    Of grids with equally many cells, the one of squarest cells. Where no grid of such cells fits, any shape.
+
+    >>> cells(16, 24, 24), cells(20, 24, 24), cells(13, 8, 8), cells(6, 4, 16)
+    ((4, 4), (4, 5), (3, 4), (1, 6))
+    """
+
+    def distortion(grid: tuple[int, int]) -> float:
+        wide, high = grid[1] * rows, grid[0] * columns
+        return max(wide, high) / min(wide, high)
+
+    every = [(down, across) for down in range(1, rows + 1) for across in range(1, columns + 1)]
+    fitting = [grid for grid in every if grid[0] * grid[1] <= count]
+    square = [grid for grid in fitting if distortion(grid) <= 2]
+    return max(square or fitting, key=lambda grid: (grid[0] * grid[1], -distortion(grid), -grid[0]))

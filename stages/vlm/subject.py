@@ -18,8 +18,8 @@ from stages.records.row import Row
 from stages.records.store import read_rows
 from stages.vlm.attribution import first_axis, segments_of
 from stages.vlm.family import load_processor
+from stages.vlm.messages import messages_of
 from stages.vlm.synthetic import SyntheticRow, synthetic_inputs, text_losses
-from stages.vlm.tokens import messages_of
 
 ROWS_OF_UNIT = [[0, 1], [2], [3]]
 _SYNTHETIC = [SyntheticRow(0, 1), SyntheticRow(1, 2, words=5), SyntheticRow(2, 1, 12), SyntheticRow(3, 1)]

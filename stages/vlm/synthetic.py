@@ -57,15 +57,18 @@ def _ids(config: Any, slots: int, row: SyntheticRow) -> list[int]:
 
 
 class _Images:
-    """LLaVA and PaliGemma: one picture an image, packed over the rows."""
+    """LLaVA, PaliGemma and Gemma 3: one picture an image, packed over the rows."""
 
     def __init__(self, config: Any) -> None:
         self.config, self.vision = config, config.vision_config
         class_token = "clip" in self.vision.model_type
         dropped = getattr(config, "vision_feature_select_strategy", "full") == "default"
-        self.slots = (self.vision.image_size // self.vision.patch_size) ** 2 + class_token - dropped
+        patches = (self.vision.image_size // self.vision.patch_size) ** 2
+        self.slots = getattr(config, "mm_tokens_per_image", patches + class_token - dropped)
 
     def token_types(self, ids: Tensor) -> dict[str, Tensor]:
+        if self.config.model_type == "gemma3":
+            return {"token_type_ids": (ids == self.config.image_token_id).int()}
         return {"token_type_ids": torch.zeros_like(ids)} if self.config.model_type == "paligemma" else {}
 
     def pixels(self, rows: Sequence[SyntheticRow]) -> dict[str, Tensor]:
@@ -91,7 +94,7 @@ class _Tiles:
 
 
 class _Patches:
-    """Qwen2-VL and Qwen2.5-VL: patches without a batch axis, and a grid for each image."""
+    """Qwen2-VL, Qwen2.5-VL and Qwen3-VL: patches without a batch axis, and a grid for each image."""
 
     MERGED = 2
     """Merged patches along each side of an image."""
@@ -114,12 +117,14 @@ class _Patches:
 
 
 _LAYOUTS: dict[str, Any] = {
+    "gemma3": _Images,
     "llava": _Images,
     "paligemma": _Images,
     "idefics3": _Tiles,
     "smolvlm": _Tiles,
     "qwen2_vl": _Patches,
     "qwen2_5_vl": _Patches,
+    "qwen3_vl": _Patches,
 }
 
 

@@ -4,114 +4,115 @@ The unpruned sequence is what the model's own processor would write; a pruned on
 keeps, for every token that stays, the position it had there.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from stages.records.encoded import IGNORED
-from stages.records.row import IMAGE, Message, Row
+from stages.records.row import Message, Row
+from stages.vlm.loaded import Loaded
+from stages.vlm.seen import Frame, KeptImage
 
 
 class TokenSequence(NamedTuple):
-    """Token ids, the label *at* each place, and each token's position in the unpruned sequence."""
+    """Token ids, the label *at* each place, and along each axis each token's position in the unpruned row."""
 
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
-    position_ids: tuple[int, ...]
+    position_ids: tuple[tuple[int, ...], ...]
 
 
-def tokenise(row: Row, processor: Any, slots_per_image: int) -> TokenSequence:
-    """Return the unpruned tokens of a row, ``slots_per_image`` image slots for every image.
+def tokenise(row: Row, loaded: Loaded, frames: Sequence[Frame]) -> TokenSequence:
+    """Return the unpruned tokens of a row whose images are written as ``frames`` say.
 
-    Every assistant turn is learned: its text and the end mark that the chat template puts behind it.
+    Every assistant turn is learned: its text and the end mark that the chat template puts behind it, without
+    the space behind that.
     """
-    text, learned = _render(row.messages, processor, slots_per_image)
-    encoded = processor.tokenizer(text, return_offsets_mapping=True)
+    text, learned = _render(row.messages, loaded, frames)
+    tokenizer = loaded.processor.tokenizer
+    encoded = tokenizer(text, return_offsets_mapping=True, add_special_tokens=not _has_begin(text, tokenizer))
     labels = tuple(
         token if any(start <= first < end for start, end in learned) and last > first else IGNORED
         for token, (first, last) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
     )
     if all(label == IGNORED for label in labels):
         raise ValueError(f"record '{row.id}': the tokenizer leaves nothing of the answer to learn")
-    return TokenSequence(tuple(encoded["input_ids"]), labels, tuple(range(len(labels))))
+    return _placed(loaded, encoded["input_ids"], labels, frames)
 
 
-def tokenise_prompt(messages: Sequence[Message], processor: Any, slots_per_image: int) -> TokenSequence:
+def tokenise_prompt(messages: Sequence[Message], loaded: Loaded, frames: Sequence[Frame]) -> TokenSequence:
     """Return the unpruned tokens of a conversation that waits for the assistant's turn."""
-    text = _expand(_template(messages, processor, True), processor, slots_per_image)
-    ids = tuple(processor.tokenizer(text)["input_ids"])
-    return TokenSequence(ids, (IGNORED,) * len(ids), tuple(range(len(ids))))
+    text = _expand(loaded.family.render(loaded.processor, messages, True), loaded, frames)
+    tokenizer = loaded.processor.tokenizer
+    ids = tokenizer(text, add_special_tokens=not _has_begin(text, tokenizer))["input_ids"]
+    return _placed(loaded, ids, (IGNORED,) * len(ids), frames)
 
 
-def prune_slots(
-    tokens: TokenSequence, image_token_id: int, sources: Sequence[Sequence[int]], slots_per_image: int
-) -> TokenSequence:
-    """Drop image slots: image n keeps as many as ``sources[n]`` names, at the positions of those patches.
-
-    ``sources[n]`` holds patch indices in 0 .. slots_per_image - 1, in slot order.
-    """
-    at = [place for place, token in enumerate(tokens.input_ids) if token == image_token_id]
-    if len(at) != slots_per_image * len(sources):
-        raise ValueError(f"{len(at)} image slots for {len(sources)} images of {slots_per_image} slots")
-    kept: list[int] = []
-    position_of: list[int] = []
-    slot_places = set(at)
-    next_image = 0
-    for place in range(len(tokens.input_ids)):
-        if place not in slot_places:
-            kept.append(place)
-            position_of.append(tokens.position_ids[place])
-        elif place == at[next_image * slots_per_image]:
-            run = at[next_image * slots_per_image : (next_image + 1) * slots_per_image]
-            kept += run[: len(sources[next_image])]
-            position_of += [tokens.position_ids[run[source]] for source in sources[next_image]]
-            next_image = min(next_image + 1, len(sources) - 1)
+def prune_slots(tokens: TokenSequence, image_token_id: int, images: Sequence[KeptImage]) -> TokenSequence:
+    """Drop image slots: each image keeps as many as it names sources, at the positions of those slots."""
+    places = [place for place, token in enumerate(tokens.input_ids) if token == image_token_id]
+    slots = sum(sum(image.frame.runs) for image in images)
+    if len(places) != slots:
+        raise ValueError(f"{len(places)} image slots for {len(images)} images of {slots} slots")
+    position_of = {place: place for place in range(len(tokens.input_ids)) if place not in set(places)}
+    position_of |= dict(_kept(places, images))
+    kept = sorted(position_of)
     return TokenSequence(
         tuple(tokens.input_ids[place] for place in kept),
         tuple(tokens.labels[place] for place in kept),
-        tuple(position_of),
+        tuple(tuple(axis[position_of[place]] for place in kept) for axis in tokens.position_ids),
     )
 
 
+def _kept(places: Sequence[int], images: Sequence[KeptImage]) -> Iterator[tuple[int, int]]:
+    """Yield each slot that stays: where it stands, and the place whose position it takes."""
+    first = 0  # slot of the row, counted over all images
+    for image in images:
+        start = 0
+        for run in image.frame.runs:
+            sources = [source for source in image.source_S if start <= source < start + run]
+            for index, source in enumerate(sources):
+                yield places[first + start + index], places[first + source]
+            start += run
+        first += start
+
+
+def _placed(
+    loaded: Loaded, ids: Sequence[int], labels: tuple[int, ...], frames: Sequence[Frame]
+) -> TokenSequence:
+    axes = loaded.family.positions(loaded.model, ids, frames)
+    return TokenSequence(tuple(ids), labels, tuple(tuple(axis) for axis in axes))
+
+
 def _render(
-    messages: Sequence[Message], processor: Any, slots_per_image: int
+    messages: Sequence[Message], loaded: Loaded, frames: Sequence[Frame]
 ) -> tuple[str, list[tuple[int, int]]]:
-    text = _expand(_template(messages, processor, False), processor, slots_per_image)
+    def written(turns: Sequence[Message], generation: bool) -> str:
+        return _expand(loaded.family.render(loaded.processor, turns, generation), loaded, frames)
+
+    text = written(messages, False)
     learned = []
     for index, message in enumerate(messages):
         if message.role == "assistant":
-            before = _expand(_template(messages[:index], processor, True), processor, slots_per_image)
-            upto = _expand(_template(messages[: index + 1], processor, False), processor, slots_per_image)
+            before, upto = written(messages[:index], True), written(messages[: index + 1], False)
             if not (upto.startswith(before) and text.startswith(upto)):
                 raise ValueError(
                     "the model's chat template rewrites earlier turns, so the answer cannot be told from "
                     "the question"
                 )
-            learned.append((len(before), len(upto)))
+            learned.append((len(before), len(upto.rstrip())))
     return text, learned
 
 
-def _template(messages: Sequence[Message], processor: Any, generation: bool) -> str:
-    text: str = processor.apply_chat_template(
-        messages_of(messages), tokenize=False, add_generation_prompt=generation
-    )
-    return text
+def _expand(text: str, loaded: Loaded, frames: Sequence[Frame]) -> str:
+    """Write every image as its frame says; ``text`` holds the first of the images, or all."""
+    first, *others = text.split(str(loaded.processor.image_token))
+    if len(others) > len(frames):
+        raise ValueError(f"{len(others)} image marks for {len(frames)} images")
+    written = zip(frames, others, strict=False)
+    return first + "".join(frame.text + piece for frame, piece in written)
 
 
-def messages_of(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Return a conversation as chat templates take it."""
-    return [{"role": message.role, "content": _content(message.content)} for message in messages]
-
-
-def _content(content: str) -> list[dict[str, str]]:
-    parts: list[dict[str, str]] = []
-    for index, piece in enumerate(content.split(IMAGE)):
-        if index:
-            parts.append({"type": "image"})
-        if piece.strip():
-            parts.append({"type": "text", "text": piece.strip()})
-    return parts
-
-
-def _expand(text: str, processor: Any, slots_per_image: int) -> str:
-    mark: str = processor.image_token
-    return text.replace(mark, mark * slots_per_image)
+def _has_begin(text: str, tokenizer: object) -> bool:
+    """Tell whether the template wrote the begin mark already, so that the tokenizer must not again."""
+    begin = getattr(tokenizer, "bos_token", None)
+    return bool(begin) and text.startswith(str(begin))

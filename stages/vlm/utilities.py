@@ -12,9 +12,9 @@ from torch import Tensor
 
 from stages.core.progress import Advance, told_in_parts
 from stages.records.row import Row
-from stages.vlm.encoder import Rule
-from stages.vlm.family import Loaded
 from stages.vlm.fidelity import Sample
+from stages.vlm.loaded import Loaded
+from stages.vlm.selection import Rule
 
 Utility = Callable[[Sample], Tensor]
 """Returns what one unit contributes."""

@@ -31,6 +31,7 @@ from stages.privacy.preflight import Subject
 from stages.privacy.prepared_noise import PreparedNoise
 from stages.privacy.stream import RunKey, Streams
 from stages.privacy.unit_gradients import Norms
+from stages.records.features import Features
 from stages.trainable.lora import Trainable
 from stages.training.estimators import clipped_gradient_sum
 from stages.training.intents import Intents
@@ -111,7 +112,7 @@ def test_a_unit_that_is_not_finite_adds_nothing(tiny_llava, rule):
     learner = learner_of(tiny_llava, rows(3), PRUNED, device="cuda")
     units = learner.encoded.rows_by_unit()
     expected = clipped_gradient_sum(learner, units[1:], Clipping(0.1, rule)).sum_P
-    learner.encoded.features_ISD[learner.encoded.rows[0].images[0], 0, 0] = float("nan")
+    learner.encoded.features[learner.encoded.rows[0].images[0]][0, 0] = float("nan")
     found = clipped_gradient_sum(learner, units, Clipping(0.1, rule)).sum_P
     assert expected.isfinite().all() and distance(found, expected) <= AGREE
 
@@ -164,7 +165,7 @@ def made(path: Path, device: str, **more) -> Noticing:
         backbone=path,
     )
     encoded = encode_set(load_float64(path), rows(world.UNITS, rows_per_unit=3), PRUNED)
-    encoded = replace(encoded, features_ISD=encoded.features_ISD.float())
+    encoded = replace(encoded, features=Features.of([one.float() for one in encoded.features]))
     settled = speed(device=device, micro_batch=4)
     learner = learner_for(stage_like, world.plan_of(), encoded, settled, ALONE, None)
     return Noticing(**vars(learner), **more)

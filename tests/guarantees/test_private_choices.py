@@ -28,9 +28,9 @@ from stages.privacy.stream import RunKey, Streams
 from stages.profile import ProfileSettings
 from stages.records.row import rows_by_unit
 from stages.records.store import read_rows
-from stages.vlm.encoder import Rule
 from stages.vlm.family import load
 from stages.vlm.fidelity import Sample
+from stages.vlm.selection import Rule
 from tests.guarantees.test_run_key import found_in, spellings
 
 
@@ -56,7 +56,9 @@ def test_the_release_is_a_slow_reference_plus_the_noise_of_its_key(checkout: Pat
         for row in unit:
             sample = Sample.of(loaded, [rows[row]], layers, 1)
             for layer in layers:
-                rule = Rule(select="dominant_contextual", layer=layer, dominant=12, contextual=4)
+                rule = Rule(
+                    select="dominant_contextual", merge="cluster", layer=layer, dominant=12, contextual=4
+                )
                 value = float(sample.answers(rule).log_likelihood_R)
                 said[layer] += max(-mechanism.clip, value) / len(unit)
         norm = sum(value * value for value in said) ** 0.5

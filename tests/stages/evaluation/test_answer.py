@@ -13,8 +13,9 @@ from models import ALL, PRUNED, load_float64, picture, rows
 from stages.evaluation.answer import MAX_NEW_TOKENS, answer, end_marks, greedy_tokens, prompt_of
 from stages.records.encoded import IGNORED, collate
 from stages.records.row import IMAGE, Row
-from stages.vlm.encoder import Rule, encode_set
-from stages.vlm.family import Loaded
+from stages.vlm.encoder import encode_set
+from stages.vlm.loaded import Loaded
+from stages.vlm.selection import Rule
 
 RULES = pytest.mark.parametrize("rule", [ALL, PRUNED], ids=["all tokens", "pruned"])
 
@@ -61,11 +62,12 @@ def test_the_prompt_is_the_beginning_of_the_row_that_was_trained_on(tiny_llava: 
         prompt, seen = prompt_of(loaded, row.images[0], question_of(row), rule)
         length = len(prompt.input_ids)
         assert prompt.input_ids == trained.input_ids[:length]
-        assert prompt.position_ids == trained.position_ids[:length]
-        assert trained.position_ids[length:] == tuple(
-            range(prompt.position_ids[-1] + 1, prompt.position_ids[-1] + 1 + len(trained.input_ids) - length)
+        (before,), (whole,) = prompt.position_ids, trained.position_ids
+        assert before == whole[:length]
+        assert whole[length:] == tuple(
+            range(before[-1] + 1, before[-1] + 1 + len(trained.input_ids) - length)
         ), "a new token's position is the one after the last"
-        assert torch.equal(seen.features_SD, encoded.features_ISD[trained.images[0]])
+        assert torch.equal(seen.features_SD, encoded.features[trained.images[0]])
 
 
 def hugging_face_tokens(loaded: Loaded, image: bytes, question: str, at_most: int) -> list[int]:

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from models import ALL, PRUNED, rows
 from stages.records.row import Message, Row, rows_by_unit
-from stages.vlm.family import Loaded, load
+from stages.vlm.family import load
 from stages.vlm.fidelity import Sample
+from stages.vlm.loaded import Loaded
 from stages.vlm.utilities import Utility, budget_utility, layer_utility, unit_utilities
 
 LAYERS = (0, 1, 2)
