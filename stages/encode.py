@@ -5,21 +5,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from stages.core.canonical import canonical_json
 from stages.core.contract import Stage, reads, writes
 from stages.core.entry import main
 from stages.core.files import read_json
 from stages.core.fingerprint import ResolvedInputs
 from stages.core.progress import progress
 from stages.core.ranks import Ranks, joined
+from stages.core.scratch import scratch_folder
 from stages.core.speed import Speed, use
 from stages.records.encoded import write_encoded
 from stages.records.owner import read_owner
-from stages.records.store import SALT, read_rows
-from stages.vlm.encoder import distinct_images, encode_set
+from stages.records.store import SALT, StoredRecords
 from stages.vlm.family import load
+from stages.vlm.image_cache import ImageCache, in_use, remove_others
 from stages.vlm.loaded import Loaded
 from stages.vlm.selection import Rule, TokenSelection
 from stages.vlm.source import Model
+from stages.vlm.streaming import encode_stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,25 +43,46 @@ class Encode(Stage):
     encoded_canaries: Path = writes("data/encoded/canaries")
 
     def run(self) -> None:
-        """Encode both splits, and all canaries, under the calibrated rule."""
+        """Encode both splits, and all canaries, under the calibrated rule; what is done outlives a kill."""
         speed = use(Speed.load())
         rule = Rule(**asdict(self.tokens), **read_json(self.calibration)["chosen"])
-        with joined(speed.device) as ranks:
-            if ranks.world > 1:  # alone, hashing a large backbone would be for nothing
-                ranks.require_same(ResolvedInputs.of(self).fingerprint(), "inputs")
+        inputs = ResolvedInputs.of(self)
+        folder = scratch_folder("encode", _key(inputs, self.backbone, rule))
+        with joined(speed.device) as ranks, in_use(folder):
+            ranks.require_same(inputs.fingerprint(), "inputs")
             loaded = load(self.backbone, device=speed.device, precision=self.model.precision)
-            self._encode(loaded, rule, self.train, self.encoded_train, ranks)
-            self._encode(loaded, rule, self.heldout, self.encoded_heldout, ranks)
-            self._encode(loaded, rule, self.canaries, self.encoded_canaries, ranks)
+            cache = ImageCache.open(folder)
+            wanted = [
+                *self._encode(loaded, rule, self.train, self.encoded_train, cache, ranks),
+                *self._encode(loaded, rule, self.heldout, self.encoded_heldout, cache, ranks),
+                *self._encode(loaded, rule, self.canaries, self.encoded_canaries, cache, ranks),
+            ]
+            if ranks.leads:
+                cache.retain(set(wanted))
+                remove_others(folder)
 
-    def _encode(self, loaded: Loaded, rule: Rule, records: Path, encoded: Path, ranks: Ranks) -> None:
-        rows = read_rows(records)
-        with progress(f"encode {records.name}", len(distinct_images(rows)[0])) as advance:
-            found = encode_set(loaded, rows, rule, advance, ranks)
-        if not ranks.leads:
-            return
-        salt = None if records == self.canaries else _salt(records)  # canaries are public
-        write_encoded(encoded, found, salt, read_owner(records))
+    def _encode(
+        self, loaded: Loaded, rule: Rule, records: Path, encoded: Path, cache: ImageCache, ranks: Ranks
+    ) -> list[str]:
+        stored = StoredRecords.open(records)
+        with progress(f"encode {records.name}", len(stored.images), rate=True) as advance:
+            digests, found = encode_stored(loaded, stored, rule, cache, advance, ranks)
+        if ranks.leads:
+            salt = None if records == self.canaries else _salt(records)  # canaries are public
+            write_encoded(encoded, found, salt, read_owner(records))
+        return digests
+
+
+def _key(inputs: ResolvedInputs, backbone: Path, rule: Rule) -> str:
+    """Return the name of all that decides an image's features beside the image."""
+    decisive = {
+        "backbone": inputs.values["files"][backbone.as_posix()],
+        "code": inputs.values["code"],
+        "model": inputs.values["params"]["model"],
+        "rule": asdict(rule),
+        "versions": inputs.values["versions"],
+    }
+    return hashlib.sha256(canonical_json(decisive)).hexdigest()[:32]
 
 
 def _salt(records: Path) -> str:

@@ -25,8 +25,8 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress(label: str, total: int) -> Iterator[Advance]:
-    """Yield a function that shows how many of ``total`` parts are done."""
+def progress(label: str, total: int, *, rate: bool = False) -> Iterator[Advance]:
+    """Yield a function that shows how many of ``total`` parts are done, with ``rate`` how many a second."""
     every = max(1, total // PARTS)
     if os.environ.get("RANK", "0") != "0":  # the process that leads shows it for all
         yield lambda done: None
@@ -37,7 +37,8 @@ def progress(label: str, total: int) -> Iterator[Advance]:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True)) as bar:
+        speed = (TextColumn("{task.speed!s:.5} a second"),) if rate else ()
+        with Progress(*columns, *speed, console=Console(stderr=True)) as bar:
             task = bar.add_task(label, total=total)
             yield lambda done: bar.update(task, completed=done)
     else:

@@ -9,7 +9,7 @@ import torch
 
 from stages.records.encoded import IGNORED, Batch
 from stages.records.row import IMAGE, Message
-from stages.vlm.encoder import encode_images
+from stages.vlm.encoder import encode_image, require_rule
 from stages.vlm.loaded import Loaded
 from stages.vlm.seen import KeptImage
 from stages.vlm.selection import Rule
@@ -37,7 +37,8 @@ def prompt_of(loaded: Loaded, image: bytes, question: str, rule: Rule) -> tuple[
     for mark in (IMAGE, loaded.processor.image_token):
         if mark in question:
             raise ValueError(f"the question must not contain '{mark}': its one image stands before it")
-    (seen,) = encode_images(loaded, [image], rule, lambda done: None)
+    require_rule(loaded, rule)
+    seen = encode_image(loaded, image, rule)
     whole = tokenise_prompt([Message("user", IMAGE + question)], loaded, [seen.frame])
     return prune_slots(whole, loaded.model.config.image_token_id, [seen]), seen
 

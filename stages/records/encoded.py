@@ -162,7 +162,7 @@ def read_encoded(path: Path) -> EncodedSet:
         flat, said = _load(path / "rows.safetensors")
         about = json.loads(said["about"])
         positions = [_cut(flat[f"position_ids_{axis}"], flat["length"]) for axis in range(about["axes"])]
-        features = Features(parts, flat["slots"].numpy())
+        features = Features.in_order(parts, flat["slots"].numpy())
     except (SafetensorError, OSError, KeyError) as error:
         raise ValueError(f"{path} is not an encoded record set ({error}): run `dvc repro encode`") from None
     rows = tuple(

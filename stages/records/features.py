@@ -5,7 +5,6 @@ Shapes: I images, S slots of one image, F slots of all images of one part, D wid
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,34 +17,40 @@ class Features:
     """Features by image, cut from a few large tensors, which may lie on disk (memory-mapped) or in memory."""
 
     parts_FD: tuple[Tensor, ...]
+    part_I: NDArray[np.int64]
+    """The part in which each image's features lie."""
+    start_I: NDArray[np.int64]
+    """Where in its part each image starts."""
     slots_I: NDArray[np.int64]
-    """How many slots each image has, images in the order of the parts; no image lies in two parts."""
+    """How many slots each image has."""
 
     def __post_init__(self) -> None:
-        """Refuse parts that do not end where an image ends."""
-        total = sum(len(part_FD) for part_FD in self.parts_FD)
-        borders = [*self._starts_I.tolist(), total]
-        if total != self.slots_I.sum() or not np.isin(self._starts, borders).all():
+        """Refuse images that lie outside their part."""
+        length = np.array([len(part_FD) for part_FD in self.parts_FD], dtype=np.int64)
+        if len(self.part_I) and not (
+            self.part_I.min() >= 0
+            and self.start_I.min() >= 0
+            and self.slots_I.min() >= 0
+            and self.part_I.max() < len(length)
+            and (self.start_I + self.slots_I <= length[self.part_I]).all()
+        ):
             raise ValueError("features and slots do not match: run `dvc repro -f encode`")
 
     @classmethod
     def of(cls, features: Sequence[Tensor]) -> "Features":
         """Return features that lie in memory, one (S, D) tensor an image."""
         slots_I = np.array([len(feature_SD) for feature_SD in features], dtype=np.int64)
-        return cls((torch.cat(list(features)),) if len(features) else (), slots_I)
+        return cls.in_order((torch.cat(list(features)),) if len(features) else (), slots_I)
 
-    @cached_property
-    def _starts_I(self) -> NDArray[np.int64]:
-        """Where each image starts among the slots of all."""
-        starts_I: NDArray[np.int64] = np.cumsum(self.slots_I) - self.slots_I
-        return starts_I
-
-    @cached_property
-    def _starts(self) -> NDArray[np.int64]:
-        """Where each part starts among the slots of all."""
-        lengths = np.array([len(part_FD) for part_FD in self.parts_FD], dtype=np.int64)
-        starts: NDArray[np.int64] = np.cumsum(lengths) - lengths
-        return starts
+    @classmethod
+    def in_order(cls, parts_FD: Sequence[Tensor], slots_I: NDArray[np.int64]) -> "Features":
+        """Return images that follow each other through the parts and fill them; else a ValueError."""
+        ends = np.cumsum([len(part_FD) for part_FD in parts_FD], dtype=np.int64)
+        begin_I = np.cumsum(slots_I) - slots_I
+        part_I = np.searchsorted(ends, begin_I, side="right").astype(np.int64)
+        if slots_I.sum() != (ends[-1] if len(ends) else 0):
+            raise ValueError("features and slots do not match: run `dvc repro -f encode`")
+        return cls(tuple(parts_FD), part_I, begin_I - np.array([0, *ends])[part_I], slots_I)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -53,10 +58,8 @@ class Features:
 
     def __getitem__(self, image: int) -> Tensor:
         """Return one image's features, shape (S, D): a view, read from disk when it is used."""
-        start = int(self._starts_I[image])
-        part = int(np.searchsorted(self._starts, start, side="right")) - 1
-        first = start - int(self._starts[part])
-        return self.parts_FD[part][first : first + int(self.slots_I[image])]
+        start = int(self.start_I[image])
+        return self.parts_FD[int(self.part_I[image])][start : start + int(self.slots_I[image])]
 
     def __iter__(self) -> Iterator[Tensor]:
         """Go through the images in order."""
@@ -74,4 +77,9 @@ class Features:
 
     def followed_by(self, others: "Features") -> "Features":
         """Return these images and behind them the others."""
-        return Features((*self.parts_FD, *others.parts_FD), np.concatenate([self.slots_I, others.slots_I]))
+        return Features(
+            (*self.parts_FD, *others.parts_FD),
+            np.concatenate([self.part_I, others.part_I + len(self.parts_FD)]),
+            np.concatenate([self.start_I, others.start_I]),
+            np.concatenate([self.slots_I, others.slots_I]),
+        )

@@ -6,9 +6,13 @@
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
+from typing import Any, overload
 
 import pyarrow
 import pyarrow.parquet
@@ -21,6 +25,7 @@ from stages.records.row import Message, Row
 ROWS, IMAGES, SALT = "rows.parquet", "images.parquet", "salt"
 SALT_BYTES = 32
 _GROUP = 1024
+_IMAGES_GROUP = 64
 _TURN = pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
 _ROWS_SCHEMA = pyarrow.schema(
     [
@@ -53,8 +58,13 @@ def write_rows(directory: Path, rows: Sequence[Row], salt: bytes | None, owner: 
         for row in rows
     ]
     with new_directory(directory) as building:
-        _write(pyarrow.Table.from_pylist(records, schema=_ROWS_SCHEMA), building / ROWS, "zstd")
-        _write(pyarrow.table({"image": list(numbers)}, schema=_IMAGES_SCHEMA), building / IMAGES, "none")
+        _write(pyarrow.Table.from_pylist(records, schema=_ROWS_SCHEMA), building / ROWS, "zstd", _GROUP)
+        _write(
+            pyarrow.table({"image": list(numbers)}, schema=_IMAGES_SCHEMA),
+            building / IMAGES,
+            "none",
+            _IMAGES_GROUP,
+        )
         if salt is not None:
             write_text(building / SALT, salt.hex() + "\n")
         if owner is not None:
@@ -66,16 +76,59 @@ def read_rows(directory: Path) -> list[Row]:
     with _named_when_broken(directory):
         images = pyarrow.parquet.read_table(directory / IMAGES).column("image").to_pylist()
         records = pyarrow.parquet.read_table(directory / ROWS).to_pylist()
-    return [
-        Row(
-            id=record["id"],
-            unit=record["unit"],
-            kind=record["kind"],
-            messages=tuple(Message(turn["role"], turn["content"]) for turn in record["messages"]),
-            images=tuple(images[number] for number in record["images"]),
-        )
-        for record in records
-    ]
+    return [_row(record, tuple(images[number] for number in record["images"])) for record in records]
+
+
+@dataclass(frozen=True)
+class StoredRecords:
+    """A record set whose images are read from disk when they are asked for."""
+
+    rows: tuple[Row, ...]
+    """Rows without the contents of their images."""
+    images_of_row: tuple[tuple[int, ...], ...]
+    images: "StoredImages"
+
+    @classmethod
+    def open(cls, directory: Path) -> "StoredRecords":
+        """Read the rows of a record set; a broken set is a ValueError that names it."""
+        with _named_when_broken(directory):
+            records = pyarrow.parquet.read_table(directory / ROWS).to_pylist()
+            rows = tuple(_row(record, ()) for record in records)
+            return cls(rows, tuple(tuple(record["images"]) for record in records), StoredImages(directory))
+
+
+class StoredImages(Sequence[bytes]):
+    """The distinct images of a record set, a group of them in memory at a time."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open the images of a record set."""
+        self.directory, self.file = directory, pyarrow.parquet.ParquetFile(directory / IMAGES)
+        sizes = [self.file.metadata.row_group(group).num_rows for group in range(self.file.num_row_groups)]
+        self.ends = list(accumulate(sizes))
+        self.group: tuple[int, list[bytes]] = (-1, [])
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return self.ends[-1] if self.ends else 0
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[bytes]: ...
+
+    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
+        """Return one image, fastest in order, or some."""
+        if isinstance(index, slice):
+            return [self[image] for image in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        number = bisect_right(self.ends, index)
+        if self.group[0] != number:
+            with _named_when_broken(self.directory):
+                read = self.file.read_row_group(number).column("image").to_pylist()
+            self.group = (number, read)
+        return self.group[1][index - (self.ends[number - 1] if number else 0)]
 
 
 def read_units(directory: Path) -> list[str]:
@@ -106,5 +159,15 @@ def _named_when_broken(directory: Path) -> Iterator[None]:
         raise ValueError(f"{directory} is no record set ({reason}): run `dvc repro -f ingest`") from None
 
 
-def _write(table: pyarrow.Table, path: Path, compression: str) -> None:
-    pyarrow.parquet.write_table(table, path, compression=compression, row_group_size=_GROUP)
+def _row(record: dict[str, Any], images: tuple[bytes, ...]) -> Row:
+    return Row(
+        id=record["id"],
+        unit=record["unit"],
+        kind=record["kind"],
+        messages=tuple(Message(turn["role"], turn["content"]) for turn in record["messages"]),
+        images=images,
+    )
+
+
+def _write(table: pyarrow.Table, path: Path, compression: str, group: int) -> None:
+    pyarrow.parquet.write_table(table, path, compression=compression, row_group_size=group)

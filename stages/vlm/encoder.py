@@ -5,11 +5,10 @@ whatever else is in the set.
 """
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
 from PIL import Image
 
-from stages.core.ranks import ALONE, Ranks
 from stages.records.encoded import EncodedSet, TokenRow
 from stages.records.features import Features
 from stages.records.row import Row
@@ -17,9 +16,6 @@ from stages.vlm.loaded import Loaded
 from stages.vlm.seen import KeptImage, Prepared, in_runs
 from stages.vlm.selection import Rule
 from stages.vlm.tokens import TokenSequence, prune_slots, tokenise
-
-_ROUND = 16
-"""Images that a process encodes before it hands them to the leader."""
 
 
 def prepare(loaded: Loaded, image: bytes) -> Prepared:
@@ -35,29 +31,14 @@ def encode_image(loaded: Loaded, image: bytes, rule: Rule) -> KeptImage:
     return in_runs(*rule.keep(loaded.family.look(loaded.model, prepared, rule.layers())), prepared.frame)
 
 
-def encode_images(
-    loaded: Loaded,
-    images: Sequence[bytes],
-    rule: Rule,
-    advance: Callable[[int], None],
-    ranks: Ranks = ALONE,
-) -> Iterator[KeptImage]:
-    """Encode images one by one, shared by all processes; the one that leads gets all, in order, others none.
-
-    A rule that this model cannot follow is refused before the first.
-    """
-    if rule.select != "all":
-        loaded.family.require_prunable(loaded.model)
-        scored = loaded.family.scored_layers(loaded.model)
-        if rule.needs_attention and rule.layer not in scored:
-            raise ValueError(f"the rule's layer {rule.layer} is not among the encoder layers {list(scored)}")
-    at_once = _ROUND * ranks.world
-    for start in range(0, len(images), at_once):
-        some = images[start : start + at_once]
-        parts = ranks.to_leader([encode_image(loaded, image, rule) for image in ranks.share(some)])
-        for index in range(len(some) if ranks.leads else 0):
-            yield parts[index % ranks.world][index // ranks.world]
-            advance(start + index + 1)
+def require_rule(loaded: Loaded, rule: Rule) -> None:
+    """Refuse a rule that this model cannot follow."""
+    if rule.select == "all":
+        return
+    loaded.family.require_prunable(loaded.model)
+    scored = loaded.family.scored_layers(loaded.model)
+    if rule.needs_attention and rule.layer not in scored:
+        raise ValueError(f"the rule's layer {rule.layer} is not among the encoder layers {list(scored)}")
 
 
 def distinct_images(rows: Sequence[Row]) -> tuple[list[bytes], list[tuple[int, ...]]]:
@@ -85,26 +66,17 @@ def encode_rows(
     return encoded
 
 
-def encode_set(
-    loaded: Loaded,
-    rows: Sequence[Row],
-    rule: Rule,
-    advance: Callable[[int], None] = lambda done: None,
-    ranks: Ranks = ALONE,
-) -> EncodedSet:
-    """Encode rows and their distinct images under ``rule``; ``advance`` is told how many images are done.
-
-    Where several processes share the work, the one that leads gets the set and the others an empty one.
-    """
+def encode_set(loaded: Loaded, rows: Sequence[Row], rule: Rule) -> EncodedSet:
+    """Encode rows and their distinct images under ``rule``, in memory."""
+    require_rule(loaded, rule)
     images, images_of_row = distinct_images(rows)
-    kept = list(encode_images(loaded, images, rule, advance, ranks))
-    if not ranks.leads:
-        rows, images_of_row = [], []
+    kept = [encode_image(loaded, image, rule) for image in images]
     tokens = [
         tokenise(row, loaded, [kept[image].frame for image in shown])
         for row, shown in zip(rows, images_of_row, strict=True)
     ]
-    return assemble(loaded, rows, tokens, images_of_row, kept, rule)
+    features = Features.of([image.features_SD for image in kept])
+    return assemble(loaded, rows, tokens, images_of_row, kept, features, rule)
 
 
 def assemble(
@@ -113,12 +85,13 @@ def assemble(
     tokens: Sequence[TokenSequence],
     images_of_row: Sequence[tuple[int, ...]],
     kept: Sequence[KeptImage],
+    features: Features,
     rule: Rule,
 ) -> EncodedSet:
     """Return rows, whose unpruned ``tokens`` are given, and what ``rule`` kept of their images as one set."""
     kinds, image_token_id = sorted({row.kind for row in rows}), loaded.model.config.image_token_id
     return EncodedSet(
-        features=Features.of([image.features_SD for image in kept]),
+        features=features,
         rows=tuple(encode_rows(rows, tokens, images_of_row, kept, kinds, image_token_id)),
         kinds=tuple(kinds),
         pad_token_id=pad_token_id(loaded),

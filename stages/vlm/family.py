@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.utils.logging import disable_progress_bar
 
 from stages.vlm.families.base import Family
@@ -18,6 +18,7 @@ from stages.vlm.families.llava_next import LlavaNext
 from stages.vlm.families.qwen import QwenVl
 from stages.vlm.families.tiled import Tiled
 from stages.vlm.loaded import Loaded
+from stages.vlm.processors import load_processor
 
 _FAMILIES: tuple[Family, ...] = (Llava(), LlavaNext(), Tiled(), QwenVl(), PaliGemma(), Gemma3())
 FAMILIES: dict[str, Family] = {kind: family for family in _FAMILIES for kind in family.model_types}
@@ -60,13 +61,6 @@ def load(path: Path, *, device: str = "cpu", precision: Precision = "float32") -
         raise ValueError(f"{path} cannot be loaded: {_brief(error)}") from None
     model.requires_grad_(False)
     return Loaded(model.to(device).eval(), processor, family)
-
-
-def load_processor(path: Path) -> Any:
-    """Load the processor alone."""
-    return AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
-        path, local_files_only=True, trust_remote_code=False
-    )
 
 
 def _brief(error: BaseException) -> str:

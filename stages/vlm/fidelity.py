@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import kl_div
 
 from stages.records.encoded import IGNORED, EncodedSet, collate
+from stages.records.features import Features
 from stages.records.row import Row
 from stages.vlm.encoder import assemble, distinct_images, prepare
 from stages.vlm.loaded import Loaded
@@ -124,7 +125,8 @@ class Sample:
     def encode(self, rule: Rule) -> EncodedSet:
         """Return the rows under ``rule``."""
         kept = [in_runs(*rule.keep(seen), frame) for seen, frame in self.seen]
-        return assemble(self.loaded, self.rows, self._tokens, self.images_of_row, kept, rule)
+        features = Features.of([image.features_SD for image in kept])
+        return assemble(self.loaded, self.rows, self._tokens, self.images_of_row, kept, features, rule)
 
     @cached_property
     def _tokens(self) -> list[TokenSequence]:

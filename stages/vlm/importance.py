@@ -17,8 +17,9 @@ from stages.vlm.seen import Seen
 def concentration(scores_P: Tensor, count: int) -> float:
     """Return the share of all importance that the ``count`` most important patches have.
 
-    >>> concentration(torch.tensor([6.0, 1.0, 2.0, 1.0]), 2)
-    0.8
+    >>> from torch import tensor
+    >>> concentration(tensor([4.0, 1.0, 2.0, 1.0]), 2)
+    0.75
     """
     total = float(scores_P.sum())
     return float(scores_P.topk(min(count, len(scores_P))).values.sum()) / total if total else 0.0
@@ -27,7 +28,8 @@ def concentration(scores_P: Tensor, count: int) -> float:
 def agreement(one_P: Tensor, other_P: Tensor, count: int) -> float:
     """Return the share of the ``count`` most important patches on which two judgements agree.
 
-    >>> agreement(torch.tensor([3.0, 2.0, 1.0]), torch.tensor([3.0, 1.0, 2.0]), 2)
+    >>> from torch import tensor
+    >>> agreement(tensor([3.0, 2.0, 1.0]), tensor([3.0, 1.0, 2.0]), 2)
     0.5
     """
     count = min(count, len(one_P))

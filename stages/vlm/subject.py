@@ -17,8 +17,8 @@ from stages.privacy.trainable_layers import TrainableLayers
 from stages.records.row import Row
 from stages.records.store import read_rows
 from stages.vlm.attribution import first_axis, segments_of
-from stages.vlm.family import load_processor
 from stages.vlm.messages import messages_of
+from stages.vlm.processors import load_processor
 from stages.vlm.synthetic import SyntheticRow, synthetic_inputs, text_losses
 
 ROWS_OF_UNIT = [[0, 1], [2], [3]]

@@ -79,6 +79,7 @@ def _kept(places: Sequence[int], images: Sequence[KeptImage]) -> Iterator[tuple[
 def _placed(
     loaded: Loaded, ids: Sequence[int], labels: tuple[int, ...], frames: Sequence[Frame]
 ) -> TokenSequence:
+    loaded.family.require_row(loaded.model, len(frames))
     axes = loaded.family.positions(loaded.model, ids, frames)
     return TokenSequence(tuple(ids), labels, tuple(tuple(axis) for axis in axes))
 

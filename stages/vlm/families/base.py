@@ -114,6 +114,9 @@ class Family(ABC):
             )
         )
 
+    def require_row(self, model: nn.Module, images: int) -> None:  # noqa: B027
+        """Refuse a row with as many images, where the family shows each otherwise than alone."""
+
     def positions(
         self, model: nn.Module, input_ids: Sequence[int], frames: Sequence[Frame]
     ) -> list[list[int]]:

@@ -35,6 +35,14 @@ class LlavaNext(Family):
         """Refuse a model whose visual tokens are not exactly its tower's patches."""
         require_patches(model, self.tower(model))
 
+    def require_row(self, model: nn.Module, images: int) -> None:
+        """Refuse several images of a LLaVA-OneVision row, which it does not take apart into tiles."""
+        if images > 1 and unwrapped(model).config.model_type == "llava_onevision":
+            raise ValueError(
+                f"a record has {images} images, and LLaVA-OneVision shows several images of a row otherwise "
+                "than one: give each record one image, or take another model"
+            )
+
     @torch.no_grad()
     def look(self, model: nn.Module, prepared: Prepared, layers: tuple[int, ...]) -> Seen:
         """Run tower and projector on all tiles of one image, and pack them as the model does."""

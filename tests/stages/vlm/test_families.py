@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks.tiny_directories import TINY, write_directory
 from PIL import Image
 
+from benchmarks.tiny_directories import TINY, write_directory
 from models import load_float64
 from stages.evaluation.answer import end_marks, greedy_tokens, prompt_of
 from stages.records.encoded import IGNORED, EncodedSet, collate
@@ -24,6 +24,8 @@ from stages.vlm.messages import messages_of
 from stages.vlm.selection import Rule
 
 SHAPES = ((32, 32), (48, 32), (32, 64))
+MOST_IMAGES = {"llava_onevision": 1}
+"""Most images of a row, where it is not two."""
 SELECTS = ("dominant_contextual", "diverse", "reconstruct", "grid", "random")
 ALL = Rule(select="all", merge="none", layer=0, dominant=0, contextual=0)
 
@@ -50,8 +52,10 @@ def row(seed: int, images: int = 1, question: str = "which digit is this ?", ans
     )
 
 
-def some_rows() -> list[Row]:
-    return [row(0), row(1, 2, "odd or even ?", "odd"), row(2), row(3, 0, "odd or even ?", "even")]
+def some_rows(loaded: Loaded) -> list[Row]:
+    """Return rows with one image, with two where the family allows it, and with none."""
+    most = MOST_IMAGES.get(loaded.model.config.model_type, 2)
+    return [row(0), row(1, most, "odd or even ?", "odd"), row(2), row(3, 0, "odd or even ?", "even")]
 
 
 @pytest.fixture(scope="module", params=sorted(TINY))
@@ -72,8 +76,9 @@ def processed(loaded: Loaded, given: Row) -> dict[str, Any]:
     if kind == "paligemma":
         question = given.messages[0].content.replace(IMAGE, "")
         text = processor.image_token * len(given.images) + question
-        inputs = processor(text=[text], suffix=[given.messages[1].content], return_tensors="pt", **images)
-        inputs.pop("labels")
+        made = processor(text=[text], suffix=[given.messages[1].content], return_tensors="np", **images)
+        made.pop("labels")
+        inputs = {name: torch.from_numpy(value) for name, value in made.items()}
     else:
         text = processor.apply_chat_template(messages_of(given.messages), tokenize=False)
         begin = processor.tokenizer.bos_token
@@ -82,8 +87,6 @@ def processed(loaded: Loaded, given: Row) -> dict[str, Any]:
     inputs = dict(inputs)
     if kind in ("llava", "llava_next", "llava_onevision", "idefics3", "smolvlm"):
         inputs.pop("token_type_ids", None)
-    if kind == "llava_onevision" and given.images:
-        inputs.pop("batch_num_images", None)
     return {
         name: value.double() if value.is_floating_point() else value
         for name, value in inputs.items()
@@ -97,7 +100,7 @@ def answers(loaded: Loaded, encoded: EncodedSet, rows: Sequence[int]) -> torch.T
 
 
 def test_keeping_all_tokens_equals_the_plain_forward(loaded: Loaded) -> None:
-    for given in (row(0), row(1), row(2), row(1, 2)):
+    for given in (row(0), row(1), row(2), row(1, MOST_IMAGES.get(loaded.model.config.model_type, 2))):
         plain = processed(loaded, given)
         encoded = encode_set(loaded, [given], ALL)
         assert list(encoded.rows[0].input_ids) == plain["input_ids"][0].tolist()
@@ -121,7 +124,7 @@ def test_the_answer_and_its_end_mark_are_learned_and_nothing_else(loaded: Loaded
 def test_pruned_rows_have_as_many_slots_as_features_at_the_positions_of_the_whole(
     loaded: Loaded, select: str
 ) -> None:
-    given = some_rows()
+    given = some_rows(loaded)
     whole, pruned = encode_set(loaded, given, ALL), encode_set(loaded, given, rule(select))
     slot = whole.image_token_id
     assert pruned.features.slots_I.max() <= 6 < whole.features.slots_I.min()
@@ -142,7 +145,7 @@ def test_pruned_rows_have_as_many_slots_as_features_at_the_positions_of_the_whol
 def test_the_answer_moves_when_a_kept_visual_token_moves(loaded: Loaded, select: str) -> None:
     """Fails without an attention mask: transformers then cuts attention at every gap of positions."""
     chosen = ALL if select == "all" else rule()
-    for given in (row(1), row(2, 2)):
+    for given in (row(1), row(2, MOST_IMAGES.get(loaded.model.config.model_type, 2))):
         encoded = encode_set(loaded, [given], chosen)
         before = answers(loaded, encoded, [0])
         for image in range(len(given.images)):
@@ -156,8 +159,9 @@ def test_the_answer_moves_when_a_kept_visual_token_moves(loaded: Loaded, select:
 @pytest.mark.parametrize("select", ["all", *SELECTS])
 def test_an_image_is_the_same_bits_whatever_else_is_encoded(loaded: Loaded, select: str) -> None:
     chosen = ALL if select == "all" else rule(select)
-    among = encode_set(loaded, some_rows(), chosen)
-    for image, content in enumerate([picture(0), picture(10), picture(11), picture(20)]):
+    among = encode_set(loaded, some_rows(loaded), chosen)
+    images = [image for given in some_rows(loaded) for image in given.images]
+    for image, content in enumerate(images):
         alone = encode_image(loaded, content, chosen)
         assert torch.equal(alone.features_SD, among.features[image])
     others = encode_image(loaded, picture(3), chosen)
@@ -165,7 +169,7 @@ def test_an_image_is_the_same_bits_whatever_else_is_encoded(loaded: Loaded, sele
 
 
 def test_losses_of_rows_do_not_depend_on_the_other_rows(loaded: Loaded) -> None:
-    encoded = encode_set(loaded, some_rows(), rule())
+    encoded = encode_set(loaded, some_rows(loaded), rule())
     with torch.no_grad():
         together = loaded.family.row_losses(loaded.model, collate(encoded, range(4)))
         alone = [loaded.family.row_losses(loaded.model, collate(encoded, [one])) for one in range(4)]
@@ -236,3 +240,10 @@ def test_scores_do_not_depend_on_how_many_queries_are_looked_at_at_once(
         assert whole.scores[layer].shape == whole.patch_P.shape
         assert torch.allclose(whole.scores[layer], piecewise.scores[layer], rtol=1e-9)
         assert torch.allclose(whole.metrics[layer].norm(dim=-1), torch.ones(1, dtype=torch.float64))
+
+
+def test_a_onevision_row_with_several_images_is_refused(tmp_path: Path) -> None:
+    """It shows them otherwise than one image, so an image would not be its own features any more."""
+    loaded = load_float64(write_directory("LLaVA-OneVision", tmp_path / "model"))
+    with pytest.raises(ValueError, match="shows several images of a row otherwise than one"):
+        encode_set(loaded, [row(1, 2)], ALL)

@@ -1,0 +1,165 @@
+"""Encoding from disk gives the set that encoding in memory gives, whatever was encoded before."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+from models import ALL, PRUNED, load_float64, picture, rows
+from stages.core.ranks import ALONE
+from stages.records.encoded import EncodedSet, read_encoded, write_encoded
+from stages.records.row import Row
+from stages.records.store import StoredRecords, read_rows, write_rows
+from stages.vlm import streaming
+from stages.vlm.encoder import encode_set
+from stages.vlm.image_cache import ImageCache, digest_of, in_use, remove_others
+from stages.vlm.loaded import Loaded
+from stages.vlm.selection import Rule
+from stages.vlm.streaming import encode_stored
+
+UNITS = 9
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_llava: Path) -> Loaded:
+    return load_float64(tiny_llava)
+
+
+class Encoder(NamedTuple):
+    """Encodes a record set, and counts the images that went through the tower."""
+
+    encode: Callable[..., EncodedSet]
+    looked: list[bytes]
+
+
+@pytest.fixture
+def encoder(loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Encoder:
+    looked: list[bytes] = []
+    real = streaming.encode_image
+
+    def counted(loaded: Loaded, image: bytes, rule: Rule) -> Any:
+        looked.append(image)
+        return real(loaded, image, rule)
+
+    monkeypatch.setattr(streaming, "encode_image", counted)
+    monkeypatch.setattr(streaming, "SHARD", 4)
+    monkeypatch.setattr(streaming, "ROUND", 2)
+
+    def encode(given: list[Row], rule: Rule = PRUNED, keep: bool = True) -> EncodedSet:
+        write_rows(tmp_path / "records", given, None)
+        cache = ImageCache.open(tmp_path / "cache")
+        stored = StoredRecords.open(tmp_path / "records")
+        digests, found = encode_stored(loaded, stored, rule, cache, lambda done: None, ALONE)
+        write_encoded(tmp_path / "encoded", found, None)
+        if keep:
+            cache.retain(set(digests))
+        return read_encoded(tmp_path / "encoded")
+
+    return Encoder(encode, looked)
+
+
+def assert_same(found: EncodedSet, expected: EncodedSet) -> None:
+    assert found.rows == expected.rows and found.kinds == expected.kinds
+    assert found.visual_tokens == expected.visual_tokens
+    assert len(found.features) == len(expected.features) > 0
+    assert all(map(torch.equal, found.features, expected.features))
+
+
+@pytest.mark.parametrize("rule", [ALL, PRUNED], ids=["all tokens", "pruned"])
+def test_from_disk_as_in_memory(loaded: Loaded, encoder: Encoder, rule: Rule) -> None:
+    given = rows(UNITS, rows_per_unit=2, images_per_row=2)
+    assert_same(encoder.encode(given, rule), encode_set(loaded, given, rule))
+
+
+def test_nothing_is_encoded_twice_and_one_changed_record_alone(loaded: Loaded, encoder: Encoder) -> None:
+    given = rows(UNITS)
+    encoder.encode(given)
+    assert len(encoder.looked) == UNITS
+    encoder.encode(given)
+    assert len(encoder.looked) == UNITS
+    changed = [*given[:3], rows(UNITS + 1)[-1], *given[4:]]
+    assert_same(encoder.encode(changed), encode_set(loaded, changed, PRUNED))
+    assert encoder.looked[UNITS:] == [changed[3].images[0]]
+
+
+def test_a_kill_loses_at_most_a_shard(
+    loaded: Loaded, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, through = rows(UNITS), streaming.encode_image
+
+    def killed(loaded: Loaded, image: bytes, rule: Rule) -> Any:
+        if len(encoder.looked) == 7:
+            raise KeyboardInterrupt
+        return through(loaded, image, rule)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(streaming, "encode_image", killed)
+        with pytest.raises(KeyboardInterrupt):
+            encoder.encode(given)
+    before = len(encoder.looked)
+    assert_same(encoder.encode(given), encode_set(loaded, given, PRUNED))
+    assert len(encoder.looked) - before == UNITS - 4, "one shard of four was on disk"
+
+
+def test_what_left_the_records_leaves_the_disk(encoder: Encoder, tmp_path: Path) -> None:
+    given = rows(UNITS)
+    encoder.encode(given)
+    gone = digest_of(given[2].images[0])
+    assert gone.encode() in b"".join(path.read_bytes() for path in (tmp_path / "cache").iterdir())
+    encoder.encode([*given[:2], *given[3:]])
+    cache = ImageCache.open(tmp_path / "cache")
+    assert gone not in cache and digest_of(given[0].images[0]) in cache
+    assert gone.encode() not in b"".join(path.read_bytes() for path in (tmp_path / "cache").iterdir())
+
+
+def test_a_broken_shard_is_encoded_again(loaded: Loaded, encoder: Encoder, tmp_path: Path) -> None:
+    given = rows(UNITS)
+    encoder.encode(given)
+    shards = sorted((tmp_path / "cache").glob("*.safetensors"))
+    shards[0].write_bytes(shards[0].read_bytes()[:100])
+    assert_same(encoder.encode(given), encode_set(loaded, given, PRUNED))
+    assert UNITS < len(encoder.looked) < 2 * UNITS
+
+
+def test_a_disk_that_will_not_do_is_refused_before_the_rest(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage("/")._replace(free=1000)
+    monkeypatch.setattr(streaming.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(ValueError, match="has 0.00 GB free: make room"):
+        encoder.encode(rows(UNITS))
+    assert len(encoder.looked) == 2
+
+
+def test_other_models_and_rules_are_removed_unless_somebody_uses_them(tmp_path: Path) -> None:
+    mine, used, idle = (tmp_path / name for name in ("mine", "used", "idle"))
+    with in_use(mine), in_use(used):
+        with in_use(idle):
+            pass
+        remove_others(mine)
+        assert mine.is_dir() and used.is_dir() and not idle.exists()
+
+
+def test_images_are_read_a_group_at_a_time(tmp_path: Path) -> None:
+    given = rows(150)
+    write_rows(tmp_path / "records", given, None)
+    stored = StoredRecords.open(tmp_path / "records")
+    assert len(stored.images) == 150 and stored.images.file.num_row_groups == 3
+    whole = read_rows(tmp_path / "records")
+    assert [stored.images[shown[0]] for shown in stored.images_of_row] == [row.images[0] for row in whole]
+    assert len(stored.images.group[1]) == 22
+    assert stored.images[10:12] == [picture(100), picture(110)]
+    with pytest.raises(IndexError):
+        stored.images[150]
+    assert [row.images for row in stored.rows] == [()] * 150
+    with pytest.raises(ValueError, match="is missing"):
+        StoredRecords.open(tmp_path / "nothing")
+
+
+def test_the_cache_is_the_owners_alone(encoder: Encoder, tmp_path: Path) -> None:
+    encoder.encode(rows(2))
+    assert (tmp_path / "cache").stat().st_mode & 0o077 == 0
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "cache").glob("*.safetensors"))
