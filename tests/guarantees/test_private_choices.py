@@ -74,7 +74,8 @@ def test_the_release_is_a_slow_reference_plus_the_noise_of_its_key(checkout: Pat
     assert noised != pytest.approx([value / 20.0 for value in total], abs=1e-3), "there is noise"
     assert found["chosen"] == noised.index(max(noised)), "the choice is made from noised values"
     assert [set(entry) for entry in found["layers"]] == [{"layer", "log_likelihood"}] * 3
-    assert set(found) == {"version", "records", "layers", "chosen", "charge", "mechanism", "made_by"}
+    parts = {"version", "records", "layers", "chosen", "reason", "charge", "mechanism", "made_by"}
+    assert set(found) == parts
     assert (checkout / PLOT["profile"]).read_text().splitlines() == [
         "layer,log_likelihood",
         *(f"{layer},{value:.6f}" for layer, value in enumerate(noised)),
