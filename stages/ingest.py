@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages.core.canonical import canonical_json
 from stages.core.contract import Stage, reads_from, writes
 from stages.core.entry import main
+from stages.core.files import write_bytes
+from stages.core.scratch import scratch_folder
 from stages.ledger.ledger import Ledger
 from stages.ledger.population_key import PopulationKey
 from stages.privacy.canary_settings import CanarySettings
@@ -39,7 +42,10 @@ class Ingest(Stage):
         Canaries are nobody's and are not recorded as units; those whose coin says so join the training rows.
         """
         _require_salt(self.data.private, self.population)
-        private, public = read_source(self.data.private), read_source(self.data.public)
+        set_aside: dict[str, list[str]] = {"private": [], "public": []}
+        private = read_source(self.data.private, set_aside["private"])
+        public = read_source(self.data.public, set_aside["public"])
+        _tell(self.data, set_aside)
         public_rows = [sourced.row for sourced in public]
         canaries = planned_canaries(self.canaries, public_rows)
         check_units(private, public, canaries, self.population.max_units)
@@ -58,6 +64,14 @@ class Ingest(Stage):
             f"{len(train)} train, {len(heldout)} heldout" if self.population.public else "uncounted private"
         )
         print(f"ingest: population {self.population.name}: {counts} and {len(public)} public records")
+
+
+def _tell(data: Data, set_aside: dict[str, list[str]]) -> None:
+    """Keep what was left out where only the owner of the records looks: how much it is, is private."""
+    file = scratch_folder("ingest") / "set_aside.json"
+    write_bytes(file, canonical_json(set_aside), mode=0o600)
+    if "skip" in (data.private.on_bad_record, data.public.on_bad_record):
+        print(f"ingest: records that cannot be used, if there are any, are left out and listed in {file}")
 
 
 def _require_salt(source: Source, population: Population) -> None:

@@ -44,7 +44,14 @@ def write_params(
     folder: Path, *, heldout: float = 0.3, fold: str | None = None, canaries: int = 0, **population: Any
 ) -> None:
     """Write params.yaml; ``fold`` is the private split field, further arguments change the population."""
-    source = {"rows": "rows.json", "format": "llava", "unit": "patient", "kind": None, "split": None}
+    source = {
+        "rows": "rows.json",
+        "format": "llava",
+        "unit": "patient",
+        "kind": None,
+        "split": None,
+        "on_bad_record": "stop",
+    }
     data = {
         "private": {"path": "private"} | source | {"split": fold},
         "public": {"path": "public"} | source,

@@ -41,6 +41,8 @@ class Source:
     """The field that names the kind of question; null: one kind."""
     split: str | None
     """The field that says train or heldout; null: a keyed hash of the unit's id decides."""
+    on_bad_record: Literal["stop", "skip"]
+    """What becomes of a record that cannot be used for what it is itself, such as a corrupt image."""
 
     def __post_init__(self) -> None:
         """Refuse a rows file outside the folder, which DVC would not watch."""
@@ -66,11 +68,15 @@ class Source:
         return shards
 
 
-def read_source(source: Source) -> list[SourcedRow]:
+def read_source(source: Source, set_aside: list[str] | None = None) -> list[SourcedRow]:
     """Return every record of ``source``, in order, all of them usable.
 
     Guarantee: ids are unique, each row has one unit, each unit one split, each image decodes; equal images
     are one object. Otherwise a ValueError names the first bad records by id, in one sentence.
+
+    With ``on_bad_record: skip`` a record that is bad by itself is left out and named in ``set_aside``: the
+    rule looks at that record alone, so it costs no privacy, but how many there are is private. Records that
+    contradict others stop all the same.
     """
     folder = source.path if source.path.is_dir() else None
     rows: list[SourcedRow] = []
@@ -85,7 +91,14 @@ def read_source(source: Source) -> list[SourcedRow]:
             if name in ids:
                 raise Unusable("an earlier record has the same id", "give every record its own")
             ids.add(name)
-            found = _row(source, record, name, folder, album)
+            try:
+                found = _row(source, record, name, folder, album)
+            except Unusable as reason:
+                if source.on_bad_record == "stop":
+                    raise
+                if set_aside is not None:
+                    set_aside.append(f"record {quote(name)}: {reason}")
+                continue
             if splits.setdefault(found.row.unit, found.split) != found.split:
                 raise Unusable("its unit is in both splits", "give all records of a unit the same split")
             rows.append(found)

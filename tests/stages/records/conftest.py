@@ -82,7 +82,12 @@ def write_source(tmp_path: Path) -> Callable[..., Source]:
             (path / rows).write_text(json.dumps(records))
         else:
             (path / rows).write_text("".join(json.dumps(record) + "\n" for record in records))
-        fields: dict[str, Any] = {"unit": "patient", "kind": "kind", "split": None} | changed
+        fields: dict[str, Any] = {
+            "unit": "patient",
+            "kind": "kind",
+            "split": None,
+            "on_bad_record": "stop",
+        } | changed
         return Source(path=path, rows=rows, format=format, **fields)  # type: ignore[arg-type]
 
     return write

@@ -14,7 +14,15 @@ TURNS = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}]
 def source_of(tmp_path: Path, text: str) -> Source:
     """Return a source of one JSON file."""
     (tmp_path / "rows.json").write_text(text)
-    return Source(path=tmp_path, rows="rows.json", format="llava", unit="unit", kind=None, split=None)
+    return Source(
+        path=tmp_path,
+        rows="rows.json",
+        format="llava",
+        unit="unit",
+        kind=None,
+        split=None,
+        on_bad_record="stop",
+    )
 
 
 @pytest.mark.parametrize("image", [{}, {"image": None}, {"image": ""}, {"image": []}])

@@ -18,7 +18,15 @@ def read_one(tmp_path: Path, record: dict[str, Any], schema: pyarrow.Schema | No
     """Return the only row of a parquet file that holds ``record``."""
     file = tmp_path / "rows.parquet"
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"unit": "u"} | record], schema=schema), file)
-    source = Source(path=tmp_path, rows="rows.parquet", format="messages", unit="unit", kind=None, split=None)
+    source = Source(
+        path=tmp_path,
+        rows="rows.parquet",
+        format="messages",
+        unit="unit",
+        kind=None,
+        split=None,
+        on_bad_record="stop",
+    )
     return read_source(source)[0].row
 
 
@@ -110,6 +118,8 @@ def test_a_parquet_file_with_a_corrupt_page_is_refused(tmp_path: Path) -> None:
     content = bytearray(file.read_bytes())
     content[40:90] = b"\xff" * 50
     file.write_bytes(content)
-    source = Source(path=file, rows=None, format="messages", unit="unit", kind=None, split=None)
+    source = Source(
+        path=file, rows=None, format="messages", unit="unit", kind=None, split=None, on_bad_record="stop"
+    )
     with pytest.raises(ValueError, match="is not readable parquet"):
         read_source(source)

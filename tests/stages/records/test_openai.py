@@ -18,7 +18,9 @@ def source_of(tmp_path: Path, *lines: str) -> Source:
     """Return a source that is one JSONL file."""
     file = tmp_path / "rows.jsonl"
     file.write_text("\n".join(lines))
-    return Source(path=file, rows=None, format="openai", unit="unit", kind=None, split=None)
+    return Source(
+        path=file, rows=None, format="openai", unit="unit", kind=None, split=None, on_bad_record="stop"
+    )
 
 
 def asking(*parts: dict[str, Any]) -> str:

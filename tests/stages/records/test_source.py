@@ -221,10 +221,14 @@ def test_a_missing_broken_or_empty_file_is_refused_in_one_sentence(
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_path_that_is_not_there_is_refused(format: str, tmp_path: Path) -> None:
     for path, rows in ((tmp_path / "no", None), (tmp_path / "no", "rows")):
-        source = Source(path=path, rows=rows, format=format, unit="u", kind=None, split=None)  # type: ignore[arg-type]
+        source = Source(
+            path=path, rows=rows, format=format, unit="u", kind=None, split=None, on_bad_record="stop"
+        )  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="does not exist: put the data there"):
             read_source(source)
-    source = Source(path=tmp_path, rows=None, format=format, unit="u", kind=None, split=None)  # type: ignore[arg-type]
+    source = Source(
+        path=tmp_path, rows=None, format=format, unit="u", kind=None, split=None, on_bad_record="stop"
+    )  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="is a folder without parquet files: set rows"):
         read_source(source)
 
@@ -232,7 +236,15 @@ def test_a_path_that_is_not_there_is_refused(format: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("rows", ["../rows.json", "/etc/passwd", "", "a/../../b", "."])
 def test_a_rows_file_outside_the_folder_is_refused(rows: str) -> None:
     with pytest.raises(ValueError, match="rows in section 'data' must name a file inside path"):
-        Source(path=Path("data"), rows=rows, format="llava", unit="u", kind=None, split=None)
+        Source(
+            path=Path("data"),
+            rows=rows,
+            format="llava",
+            unit="u",
+            kind=None,
+            split=None,
+            on_bad_record="stop",
+        )
 
 
 def test_a_folder_of_shards_is_one_data_set_in_the_order_of_names(
@@ -245,7 +257,15 @@ def test_a_folder_of_shards_is_one_data_set_in_the_order_of_names(
     shards.mkdir()
     for number in (2, 0, 1):
         pyarrow.parquet.write_table(whole.slice(number, 1), shards / f"train-0000{number}-of-00003.parquet")
-    found = Source(path=shards, rows=None, format="messages", unit="patient", kind="kind", split=None)
+    found = Source(
+        path=shards,
+        rows=None,
+        format="messages",
+        unit="patient",
+        kind="kind",
+        split=None,
+        on_bad_record="stop",
+    )
     assert read_source(found) == read_source(source)
 
 

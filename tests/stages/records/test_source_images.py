@@ -53,6 +53,25 @@ def test_an_image_that_does_not_decode_is_refused(
     assert_refused(write_source(format, examples), reason.get(bad, "image 2 is none of PNG"))
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_record_whose_image_does_not_decode_can_be_left_out(
+    format: str,
+    examples: list[Example],
+    write_source: Callable[..., Source],
+    picture: Callable[..., bytes],
+) -> None:
+    whole = read_source(write_source(format, examples, "whole"))
+    examples[1]["pictures"][1] = picture(3, (64, 64))[:-40]
+    set_aside: list[str] = []
+    skipping = write_source(format, examples, "given", on_bad_record="skip")
+    assert read_source(skipping, set_aside) == [whole[0], *whole[2:]]
+    (said,) = set_aside
+    assert whole[1].row.id in said and "image 2 is truncated or corrupt" in said
+    doubled = write_source(format, [*examples, examples[0]], "doubled", on_bad_record="skip")
+    with pytest.raises(ValueError, match="an earlier record has the same id"):
+        read_source(doubled)
+
+
 OUTSIDE = {
     "missing": ("no.png", "is missing in"),
     "parent": ("../secret.png", "leads out of"),
@@ -116,7 +135,13 @@ def test_an_image_file_beside_a_single_file_source_is_refused_because_dvc_would_
     assert len(read_source(source)) == 2
     assert source.rows is not None
     alone = Source(
-        path=source.path / source.rows, rows=None, format=source.format, unit="patient", kind=None, split=None
+        path=source.path / source.rows,
+        rows=None,
+        format=source.format,
+        unit="patient",
+        kind=None,
+        split=None,
+        on_bad_record="stop",
     )
     assert_refused(alone, "lies beside the rows")
 
