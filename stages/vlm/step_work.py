@@ -11,7 +11,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import nn
+
+from stages.privacy.kept_gradients import longest_ghost
 
 
 @dataclass(frozen=True)
@@ -57,4 +60,4 @@ class StepWork:
 def _norm_and_sum(tokens: float, given: int, made: int) -> float:
     ghost = tokens**2 * (given + made) + tokens * given * made
     instantiated = tokens * given * made + 2 * given * made
-    return ghost if 2 * tokens**2 <= given * made else instantiated
+    return ghost if tokens <= longest_ghost(torch.empty(made, given, device="meta")) else instantiated
