@@ -2,15 +2,16 @@
 
 import hashlib
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
 
 from stages.core.canonical import canonical_json
-from stages.core.contract import Stage, reads, writes
+from stages.core.contract import Stage, reads, section, writes
 from stages.core.entry import main
 from stages.core.files import read_json
 from stages.core.fingerprint import ResolvedInputs
-from stages.core.progress import progress
+from stages.core.progress import PARTS, in_parts, progress
 from stages.core.ranks import Ranks, joined
 from stages.core.scratch import scratch_folder
 from stages.core.speed import Speed, use
@@ -33,6 +34,7 @@ class Encode(Stage):
 
     tokens: TokenSelection
     model: Model
+    is_public: bool = section("population.public")
     backbone: Path = reads("models/backbone")
     calibration: Path = reads("data/calibrate/calibration.json")
     train: Path = reads("data/records/train")
@@ -47,40 +49,50 @@ class Encode(Stage):
         speed = use(Speed.load())
         rule = Rule(**asdict(self.tokens), **read_json(self.calibration)["chosen"])
         inputs = ResolvedInputs.of(self)
-        folder = scratch_folder("encode", _key(inputs, self.backbone, rule))
+        folder = scratch_folder("encode", _key(inputs, self.backbone, rule, speed.device))
         with joined(speed.device) as ranks, in_use(folder):
             ranks.require_same(inputs.fingerprint(), "inputs")
             loaded = load(self.backbone, device=speed.device, precision=self.model.precision)
-            cache = ImageCache.open(folder)
-            wanted = [
-                *self._encode(loaded, rule, self.train, self.encoded_train, cache, ranks),
-                *self._encode(loaded, rule, self.heldout, self.encoded_heldout, cache, ranks),
-                *self._encode(loaded, rule, self.canaries, self.encoded_canaries, cache, ranks),
-            ]
+            sets = {
+                self.train: self.encoded_train,
+                self.heldout: self.encoded_heldout,
+                self.canaries: self.encoded_canaries,
+            }
+            wanted: list[str] = []
+            for records, encoded in sets.items():
+                wanted += self._encode(loaded, rule, records, encoded, folder, ranks)
             if ranks.leads:
-                cache.retain(set(wanted))
+                ImageCache.open(folder).retain(set(wanted))
                 remove_others(folder)
 
     def _encode(
-        self, loaded: Loaded, rule: Rule, records: Path, encoded: Path, cache: ImageCache, ranks: Ranks
+        self, loaded: Loaded, rule: Rule, records: Path, encoded: Path, folder: Path, ranks: Ranks
     ) -> list[str]:
+        """Encode one set; how many images a private one has is shown to nobody."""
         stored = StoredRecords.open(records)
-        with progress(f"encode {records.name}", len(stored.images), rate=True) as advance:
-            digests, found = encode_stored(loaded, stored, rule, cache, advance, ranks)
+        ranks.gathered(0)  # what the leader wrote of the set before is there for all
+        cache = ImageCache.open(folder)
+        ranks.require_same(cache.digest(), "encoded images in scratch/encode, which all of them must see")
+        is_public = self.is_public or records == self.canaries
+        total = len(stored.images)
+        with progress(f"encode {records.name}", total if is_public else PARTS, rate=is_public) as advance:
+            told = advance if is_public else in_parts(total, advance)
+            digests, found = encode_stored(loaded, stored, rule, cache, told, ranks, is_public=is_public)
         if ranks.leads:
             salt = None if records == self.canaries else _salt(records)  # canaries are public
             write_encoded(encoded, found, salt, read_owner(records))
         return digests
 
 
-def _key(inputs: ResolvedInputs, backbone: Path, rule: Rule) -> str:
+def _key(inputs: ResolvedInputs, backbone: Path, rule: Rule, device: str) -> str:
     """Return the name of all that decides an image's features beside the image."""
     decisive = {
         "backbone": inputs.values["files"][backbone.as_posix()],
         "code": inputs.values["code"],
+        "device": device.partition(":")[0],
         "model": inputs.values["params"]["model"],
         "rule": asdict(rule),
-        "versions": inputs.values["versions"],
+        "versions": {**inputs.values["versions"], "pillow": version("pillow")},
     }
     return hashlib.sha256(canonical_json(decisive)).hexdigest()[:32]
 

@@ -52,19 +52,11 @@ def greedy_tokens(loaded: Loaded, prompt: TokenSequence, seen: KeptImage, at_mos
 
     Edge cases: an image slot is never said, for it would ask for features of an image that is not there.
     """
-    ends, next_token = end_marks(loaded), _next_token(loaded, prompt, seen)
+    ends, next_token = loaded.end_marks(), _next_token(loaded, prompt, seen)
     found: list[int] = []
     while len(found) < at_most and not (found and found[-1] in ends):
         found.append(next_token(found))
     return found
-
-
-def end_marks(loaded: Loaded) -> set[int]:
-    """Return the tokens that end an answer: the tokenizer's, and those of the generation settings."""
-    settings = loaded.model.generation_config
-    named = settings.eos_token_id if settings is not None else None
-    listed = named if isinstance(named, list | tuple) else [named]
-    return {int(token) for token in (*listed, loaded.processor.tokenizer.eos_token_id) if token is not None}
 
 
 def _next_token(loaded: Loaded, prompt: TokenSequence, seen: KeptImage) -> Callable[[Sequence[int]], int]:

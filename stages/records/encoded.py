@@ -9,7 +9,7 @@ I images, S kept visual slots of one image, D width of a visual feature, U units
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from stages.records.features import Features
 from stages.records.owner import write_owner
 
 IGNORED = -100
-IMAGES_PER_SHARD = 4096
+BYTES_PER_SHARD = 2**28
 
 
 @dataclass(frozen=True)
@@ -118,15 +118,27 @@ def collate(encoded: EncodedSet, indices: Sequence[int]) -> Batch:
 def write_encoded(path: Path, encoded: EncodedSet, salt: str | None, owner: str | None = None) -> None:
     """Replace ``path`` by a set; only a public set has no ``salt`` and no ``owner``."""
     with new_directory(path) as building, system_errors(path):
-        for shard, start in enumerate(range(0, len(encoded.features), IMAGES_PER_SHARD)):
-            stop = min(start + IMAGES_PER_SHARD, len(encoded.features))
-            flat_FD = torch.cat([encoded.features[image] for image in range(start, stop)])
+        for shard, images in enumerate(_shards(encoded.features)):
+            flat_FD = torch.cat([encoded.features[image] for image in images])
             save_file({"features": flat_FD}, building / f"features-{shard:05d}.safetensors")
         _write_rows(building, encoded)
         if salt is not None:
             (building / "salt").write_text(salt + "\n")
         if owner is not None:
             write_owner(building, owner)
+
+
+def _shards(features: Features) -> Iterator[range]:
+    """Yield the images of each shard, in order: as many as fit into ``BYTES_PER_SHARD``, at least one."""
+    each_I = features.slots_I * features.width * features.dtype.itemsize
+    start, held = 0, 0
+    for image, size in enumerate(each_I.tolist()):
+        if image > start and held + size > BYTES_PER_SHARD:
+            yield range(start, image)
+            start, held = image, 0
+        held += size
+    if len(features):
+        yield range(start, len(features))
 
 
 def _write_rows(building: Path, encoded: EncodedSet) -> None:

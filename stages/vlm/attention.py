@@ -47,7 +47,7 @@ class Watched:
             return
         first = 1 if self.class_token else 0
         score = _from_class_token if self.class_token else received
-        metric_BNC = normalize(key_BHNC[:, :, first:].mean(dim=1), dim=-1)
+        metric_BNC = normalize(_wide(key_BHNC[:, :, first:]).mean(dim=1), dim=-1)
         self.scores.setdefault(layer, []).append(score(query_BHNC, key_BHNC, mask, scaling).flatten())
         self.metrics.setdefault(layer, []).append(metric_BNC.flatten(0, 1))
         queries = query_BHNC[0, 0].numel() if not self.class_token else query_BHNC.shape[-1]
@@ -88,10 +88,11 @@ def received(query_BHNC: Tensor, key_BHNC: Tensor, mask: Any, scaling: float) ->
     """Return the attention that every token receives from all, averaged over heads, shape (B, N), mean 1.
 
     For towers without a class token (methods, section 1, our own decision). Pieces of unequal length stay
-    comparable, for each is measured by its own average.
+    comparable, for each is measured by its own average. Half precision is widened: patches that lie close
+    together would be tied.
     """
     tokens = query_BHNC.shape[2]
-    total_BN = torch.zeros_like(query_BHNC[:, 0, :, 0])
+    total_BN = _wide(torch.zeros_like(query_BHNC[:, 0, :, 0]))
     for start in range(0, tokens, _QUERIES):
         some = slice(start, start + _QUERIES)
         map_BHQN = _map(query_BHNC[:, :, some], key_BHNC, _of_queries(mask, some), scaling)
@@ -105,13 +106,18 @@ def _from_class_token(query_BHNC: Tensor, key_BHNC: Tensor, mask: Any, scaling: 
 
 
 def _map(query_BHQC: Tensor, key_BHNC: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
-    logits_BHQN = (query_BHQC @ key_BHNC.transpose(2, 3)) * scaling
+    logits_BHQN = (_wide(query_BHQC) @ _wide(key_BHNC).transpose(2, 3)) * scaling
     if mask is not None:
         lowest = torch.finfo(logits_BHQN.dtype).min
         logits_BHQN = (
             logits_BHQN.masked_fill(~mask, lowest) if mask.dtype == torch.bool else logits_BHQN + mask
         )
     return logits_BHQN.softmax(dim=-1)
+
+
+def _wide(values: Tensor) -> Tensor:
+    """Return values in float32, or as they are where that is narrower."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _of_queries(mask: Tensor | None, some: slice) -> Tensor | None:

@@ -5,7 +5,7 @@ whatever else is in the set.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from PIL import Image
 
@@ -50,9 +50,9 @@ def distinct_images(rows: Sequence[Row]) -> tuple[list[bytes], list[tuple[int, .
 
 def encode_rows(
     rows: Sequence[Row],
-    tokens: Sequence[TokenSequence],
+    tokens: Iterable[TokenSequence],
     images_of_row: Sequence[tuple[int, ...]],
-    kept: Sequence[KeptImage],
+    kept: Callable[[int], KeptImage],
     kinds: Sequence[str],
     image_token_id: int,
 ) -> list[TokenRow]:
@@ -60,7 +60,7 @@ def encode_rows(
     units: dict[str, int] = {}
     encoded = []
     for row, whole, images in zip(rows, tokens, images_of_row, strict=True):
-        pruned = prune_slots(whole, image_token_id, [kept[image] for image in images])
+        pruned = prune_slots(whole, image_token_id, [kept(image) for image in images])
         unit = units.setdefault(row.unit, len(units))
         encoded.append(TokenRow(*pruned, images=images, unit=unit, kind=kinds.index(row.kind)))
     return encoded
@@ -76,19 +76,19 @@ def encode_set(loaded: Loaded, rows: Sequence[Row], rule: Rule) -> EncodedSet:
         for row, shown in zip(rows, images_of_row, strict=True)
     ]
     features = Features.of([image.features_SD for image in kept])
-    return assemble(loaded, rows, tokens, images_of_row, kept, features, rule)
+    return assemble(loaded, rows, tokens, images_of_row, kept.__getitem__, features, rule)
 
 
 def assemble(
     loaded: Loaded,
     rows: Sequence[Row],
-    tokens: Sequence[TokenSequence],
+    tokens: Iterable[TokenSequence],
     images_of_row: Sequence[tuple[int, ...]],
-    kept: Sequence[KeptImage],
+    kept: Callable[[int], KeptImage],
     features: Features,
     rule: Rule,
 ) -> EncodedSet:
-    """Return rows, whose unpruned ``tokens`` are given, and what ``rule`` kept of their images as one set."""
+    """Return rows, whose unpruned ``tokens`` are given one by one, and what was ``kept`` of each image."""
     kinds, image_token_id = sorted({row.kind for row in rows}), loaded.model.config.image_token_id
     return EncodedSet(
         features=features,

@@ -126,7 +126,9 @@ class Sample:
         """Return the rows under ``rule``."""
         kept = [in_runs(*rule.keep(seen), frame) for seen, frame in self.seen]
         features = Features.of([image.features_SD for image in kept])
-        return assemble(self.loaded, self.rows, self._tokens, self.images_of_row, kept, features, rule)
+        return assemble(
+            self.loaded, self.rows, self._tokens, self.images_of_row, kept.__getitem__, features, rule
+        )
 
     @cached_property
     def _tokens(self) -> list[TokenSequence]:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,7 +22,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from stages.core.disk_errors import system_errors
-from stages.core.files import write_bytes
+from stages.core.files import PARTIAL, write_bytes
+from stages.core.scratch import private_folder
 from stages.records.features import Features
 from stages.vlm.seen import Frame, KeptImage
 
@@ -44,19 +45,31 @@ class ImageCache:
     folder: Path
     _shards: list[Path] = field(default_factory=list)
     _features: list[Tensor] = field(default_factory=list)
+    _held: list[list[str]] = field(default_factory=list)
+    """Every image that a shard's file holds, whether it is found there or in a later one."""
     _places: dict[str, _Place] = field(default_factory=dict)
+    _frames: dict[Frame, Frame] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: Path) -> "ImageCache":
-        """Return what the folder holds; a shard that cannot be read is forgotten and removed."""
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """Return what the folder holds; a shard that is no whole one is removed.
+
+        Whatever the operating system says (too many open files, no permission) is its error, not the shard's.
+        """
+        private_folder(folder)
         cache = cls(folder)
         for shard in sorted(folder.glob(f"*{_SUFFIX}")):
             try:
                 cache._read(shard)
-            except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+            except FileNotFoundError:
+                continue  # another process has just put its images elsewhere
+            except (SafetensorError, KeyError, ValueError, TypeError):
                 shard.unlink(missing_ok=True)
         return cache
+
+    def __len__(self) -> int:
+        """Return the number of images here."""
+        return len(self._places)
 
     def __contains__(self, digest: str) -> bool:
         """Tell whether an image is here."""
@@ -101,15 +114,13 @@ class ImageCache:
 
     def retain(self, wanted: set[str]) -> None:
         """Remove every image that is not ``wanted``: what left the records shall not stay here."""
-        by_shard: dict[int, list[str]] = {}
-        for digest, place in self._places.items():
-            by_shard.setdefault(place.shard, []).append(digest)
-        for shard, digests in by_shard.items():
-            left = [digest for digest in digests if digest in wanted]
-            if len(left) < len(digests):
+        for shard, held in enumerate(list(self._held)):
+            left = [digest for digest in held if digest in wanted and self._places[digest].shard == shard]
+            if len(left) < len(held):
                 if left:
                     self.add(left, [self.kept(digest) for digest in left])
-                self._shards[shard].unlink(missing_ok=True)
+                if self._shards[shard] not in self._shards[shard + 1 :]:
+                    self._shards[shard].unlink(missing_ok=True)
         self._places = {digest: place for digest, place in self._places.items() if digest in wanted}
 
     def _read(self, path: Path) -> None:
@@ -117,15 +128,16 @@ class ImageCache:
             flat_FD: Tensor = file.get_tensor("features")
             about: Any = json.loads(file.metadata()["images"])
         shard, start, places = len(self._shards), 0, {}
-        for digest, slots, source, frame in about:
-            boxes = tuple(tuple(box) for box in frame["boxes"])
-            runs, grid = tuple(frame["runs"]), tuple(frame["grid"])
-            places[digest] = _Place(shard, start, tuple(source), Frame(frame["text"], runs, grid, boxes))
+        for digest, slots, source, given in about:
+            boxes = tuple(tuple(box) for box in given["boxes"])
+            frame = Frame(given["text"], tuple(given["runs"]), tuple(given["grid"]), boxes)
+            places[digest] = _Place(shard, start, tuple(source), self._frames.setdefault(frame, frame))
             start += slots
         if start != len(flat_FD):
             raise ValueError(f"{path} does not hold what it says")
         self._shards.append(path)
         self._features.append(flat_FD)
+        self._held.append(list(places))
         self._places |= places
 
 
@@ -136,17 +148,45 @@ def digest_of(image: bytes) -> str:
 
 @contextmanager
 def in_use(folder: Path) -> Iterator[None]:
-    """Keep others from removing the folder while it is used."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (folder / "lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH)
+    """Keep others from removing the folder while it is used; whoever is alone removes half-written files."""
+    lock = _locked(folder)
+    while lock is None:
+        lock = _locked(folder)
+    try:
         yield
+    finally:
+        os.close(lock)
+
+
+def _locked(folder: Path) -> int | None:
+    """Return a shared lock on the folder, or None if it was removed meanwhile."""
+    private_folder(folder)
+    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for left_over in folder.glob(f".*{PARTIAL}"):
+            left_over.unlink(missing_ok=True)
+    except BlockingIOError:
+        pass
+    fcntl.flock(handle, fcntl.LOCK_SH)
+    try:
+        if os.stat(folder / "lock").st_ino == os.fstat(handle).st_ino:
+            return handle
+    except FileNotFoundError:
+        pass
+    os.close(handle)
+    return None
 
 
 def remove_others(folder: Path) -> None:
     """Remove the sibling folders that nobody uses: other models, rules or code, and images that left."""
-    for other in _siblings(folder):
-        handle = os.open(other / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    for other in folder.parent.iterdir():
+        if other == folder or not other.is_dir():
+            continue
+        try:
+            handle = os.open(other / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError:
+            continue  # another process has just removed it
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(other, ignore_errors=True)
@@ -154,7 +194,3 @@ def remove_others(folder: Path) -> None:
             pass
         finally:
             os.close(handle)
-
-
-def _siblings(folder: Path) -> Iterable[Path]:
-    return [other for other in folder.parent.iterdir() if other.is_dir() and other != folder]

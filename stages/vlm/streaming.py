@@ -8,6 +8,7 @@ from pathlib import Path
 from stages.core.progress import Advance
 from stages.core.ranks import Ranks
 from stages.records.encoded import EncodedSet
+from stages.records.refusal import quote
 from stages.records.store import StoredRecords
 from stages.vlm.encoder import assemble, encode_image, require_rule
 from stages.vlm.image_cache import ImageCache, digest_of
@@ -29,71 +30,94 @@ def encode_stored(
     cache: ImageCache,
     advance: Advance,
     ranks: Ranks,
+    *,
+    is_public: bool,
 ) -> tuple[list[str], EncodedSet]:
     """Encode a stored record set; return the names of its images in the cache, and the set.
 
     Guarantee: the set is that of ``encode_set``, bit for bit, whatever the cache held before and however many
     processes share the work; its features stay on disk. Only the process that leads gets it, others an empty
-    one.
+    one. All processes must see the same cache.
     """
     require_rule(loaded, rule)
     digests: list[str] = []
     pending: list[tuple[str, KeptImage]] = []
-    forecast = Forecast(cache.folder, len(records.images))
+    forecast = Forecast(cache.folder, len(records.images), len(cache), is_public)
     at_once = ROUND * ranks.world
     for start in range(0, len(records.images), at_once):
         part = range(start, min(start + at_once, len(records.images)))
-        own = [_encoded(loaded, records.images[image], rule, cache) for image in ranks.share(part)]
+        own = [_encoded(loaded, records, image, rule, cache) for image in ranks.share(part)]
+        fresh = 0
         for digest, kept in _of_all(ranks, own):
             digests.append(digest)
             if kept is not None and digest not in cache:
                 pending.append((digest, kept))
+                fresh += 1
         if ranks.leads:
-            forecast.show(len(digests), [kept for _, kept in pending])
+            forecast.show(fresh, [kept for _, kept in pending])
         if len(pending) >= SHARD:
             _flush(cache, pending)
         advance(part.stop)
     _flush(cache, pending)
+
+    def kept_of(image: int) -> KeptImage:
+        return cache.kept(digests[image])
+
     if not ranks.leads:
-        return [], assemble(loaded, [], [], [], [], cache.features([]), rule)
-    tokens = [
+        return [], assemble(loaded, [], [], [], kept_of, cache.features([]), rule)
+    tokens = (
         tokenise(row, loaded, [cache.frame(digests[image]) for image in images])
         for row, images in zip(records.rows, records.images_of_row, strict=True)
-    ]
-    shown = [cache.kept(digest) for digest in digests]
+    )
     features = cache.features(digests)
-    return digests, assemble(loaded, records.rows, tokens, records.images_of_row, shown, features, rule)
+    return digests, assemble(loaded, records.rows, tokens, records.images_of_row, kept_of, features, rule)
 
 
 class Forecast:
     """Says once, after the first images, how long and how much disk the others will take."""
 
-    def __init__(self, folder: Path, total: int) -> None:
-        """Begin to measure."""
-        self.folder, self.total, self.start, self.shown = folder, total, time.monotonic(), False
+    def __init__(self, folder: Path, total: int, cached: int, is_public: bool) -> None:
+        """Begin to measure; ``cached`` images need no encoding."""
+        self.folder, self.total, self.is_public = folder, total, is_public
+        self.missing = max(1, total - cached)
+        self.start, self.shown = time.monotonic(), False
 
-    def show(self, done: int, kept: Sequence[KeptImage]) -> None:
-        """Print the forecast, once; a disk that will not do is refused before the rest is encoded."""
-        if self.shown or not kept:
+    def show(self, encoded: int, kept: Sequence[KeptImage]) -> None:
+        """Print the forecast, once; a disk that will not do is refused before the rest is encoded.
+
+        Numbers of private records are told to nobody: they would say how many there are.
+        """
+        if self.shown or not encoded:
             return
         self.shown = True
-        left = (self.total - done) * (time.monotonic() - self.start) / done
+        left = (self.missing - encoded) * (time.monotonic() - self.start) / encoded
         each = sum(image.features_SD.nbytes for image in kept) / len(kept)
-        needed, free = (
-            2 * each * self.total,
-            shutil.disk_usage(self.folder).free,
-        )  # here and in the encoded set
-        print(f"encode: about {left:.0f} s and {needed / 1e6:.1f} MB of disk ({free / 1e6:.0f} MB are free)")
+        needed = each * (self.missing + self.total)  # in the cache, and in the encoded set
+        free = shutil.disk_usage(self.folder).free
+        if self.is_public:
+            print(
+                f"encode: about {left:.0f} s and {needed / 1e6:.1f} MB of disk ({free / 1e6:.0f} MB are free)"
+            )
         if needed > free:
             raise ValueError(
-                f"encoding takes about {needed / 1e9:.2f} GB and the disk of {self.folder} has "
-                f"{free / 1e9:.2f} GB free: make room, or keep fewer visual tokens (calibrate.candidates)"
+                f"the disk of {self.folder} is too small for what encoding will write: make room, or keep "
+                "fewer visual tokens (calibrate.candidates)"
             )
 
 
-def _encoded(loaded: Loaded, image: bytes, rule: Rule, cache: ImageCache) -> tuple[str, KeptImage | None]:
-    digest = digest_of(image)
-    return digest, None if digest in cache else encode_image(loaded, image, rule)
+def _encoded(
+    loaded: Loaded, records: StoredRecords, image: int, rule: Rule, cache: ImageCache
+) -> tuple[str, KeptImage | None]:
+    content = records.images[image]
+    digest = digest_of(content)
+    if digest in cache:
+        return digest, None
+    try:
+        return digest, encode_image(loaded, content, rule)
+    except ValueError as error:
+        shown = zip(records.rows, records.images_of_row, strict=True)
+        names = [row.id for row, images in shown if image in images]
+        raise ValueError(f"the image of record {quote(names[0])} cannot be encoded: {error}") from None
 
 
 def _of_all(ranks: Ranks, own: list[tuple[str, KeptImage | None]]) -> Iterator[tuple[str, KeptImage | None]]:

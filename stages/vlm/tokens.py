@@ -25,17 +25,28 @@ def tokenise(row: Row, loaded: Loaded, frames: Sequence[Frame]) -> TokenSequence
     """Return the unpruned tokens of a row whose images are written as ``frames`` say.
 
     Every assistant turn is learned: its text and the end mark that the chat template puts behind it, without
-    the space behind that.
+    the space behind that. Where the template puts none (LLaVA-1.5's does not), the tokenizer's own is put
+    there: a model that never learns to stop answers nothing exactly.
     """
     text, learned = _render(row.messages, loaded, frames)
     tokenizer = loaded.processor.tokenizer
-    encoded = tokenizer(text, return_offsets_mapping=True, add_special_tokens=not _has_begin(text, tokenizer))
+    encoded = tokenizer(
+        text,
+        return_offsets_mapping=True,
+        add_special_tokens=not _has_begin(text, tokenizer),
+        verbose=False,  # it would log how long a private row is
+    )
     labels = tuple(
         token if any(start <= first < end for start, end in learned) and last > first else IGNORED
         for token, (first, last) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
     )
     if all(label == IGNORED for label in labels):
         raise ValueError(f"record '{row.id}': the tokenizer leaves nothing of the answer to learn")
+    most = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
+    if most is not None and len(labels) > most:
+        raise ValueError(
+            f"record '{row.id}' has {len(labels)} tokens, and the model has positions for {most}"
+        )
     return _placed(loaded, encoded["input_ids"], labels, frames)
 
 
@@ -43,7 +54,7 @@ def tokenise_prompt(messages: Sequence[Message], loaded: Loaded, frames: Sequenc
     """Return the unpruned tokens of a conversation that waits for the assistant's turn."""
     text = _expand(loaded.family.render(loaded.processor, messages, True), loaded, frames)
     tokenizer = loaded.processor.tokenizer
-    ids = tokenizer(text, add_special_tokens=not _has_begin(text, tokenizer))["input_ids"]
+    ids = tokenizer(text, add_special_tokens=not _has_begin(text, tokenizer), verbose=False)["input_ids"]
     return _placed(loaded, ids, (IGNORED,) * len(ids), frames)
 
 
@@ -53,7 +64,8 @@ def prune_slots(tokens: TokenSequence, image_token_id: int, images: Sequence[Kep
     slots = sum(sum(image.frame.runs) for image in images)
     if len(places) != slots:
         raise ValueError(f"{len(places)} image slots for {len(images)} images of {slots} slots")
-    position_of = {place: place for place in range(len(tokens.input_ids)) if place not in set(places)}
+    is_slot = set(places)
+    position_of = {place: place for place in range(len(tokens.input_ids)) if place not in is_slot}
     position_of |= dict(_kept(places, images))
     kept = sorted(position_of)
     return TokenSequence(
@@ -101,7 +113,25 @@ def _render(
                     "the question"
                 )
             learned.append((len(before), len(upto.rstrip())))
-    return text, learned
+    return _ended(text, learned, loaded)
+
+
+def _ended(text: str, learned: list[tuple[int, int]], loaded: Loaded) -> tuple[str, list[tuple[int, int]]]:
+    """Return a row's text and where its answers are, each of them with an end mark."""
+    tokenizer, found, added = loaded.processor.tokenizer, [], 0
+    marks = tokenizer.convert_ids_to_tokens(sorted(loaded.end_marks()))
+    for start, end in learned:
+        start, end = start + added, end + added
+        if not any(text[start:end].endswith(mark) for mark in marks):
+            if tokenizer.eos_token is None:
+                raise ValueError(
+                    "neither the model's chat template nor its tokenizer has an end mark for answers"
+                )
+            text = text[:end] + tokenizer.eos_token + text[end:]
+            added += len(tokenizer.eos_token)
+            end += len(tokenizer.eos_token)
+        found.append((start, end))
+    return text, found
 
 
 def _expand(text: str, loaded: Loaded, frames: Sequence[Frame]) -> str:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from models import ALL, PRUNED, load_float64, picture, rows
-from stages.evaluation.answer import MAX_NEW_TOKENS, answer, end_marks, greedy_tokens, prompt_of
+from stages.evaluation.answer import MAX_NEW_TOKENS, answer, greedy_tokens, prompt_of
 from stages.records.encoded import IGNORED, collate
 from stages.records.row import IMAGE, Row
 from stages.vlm.encoder import encode_set
@@ -83,7 +83,7 @@ def hugging_face_tokens(loaded: Loaded, image: bytes, question: str, at_most: in
         **inputs,
         max_new_tokens=at_most,
         do_sample=False,
-        eos_token_id=sorted(end_marks(loaded)),
+        eos_token_id=sorted(loaded.end_marks()),
         pad_token_id=0,
         suppress_tokens=[loaded.model.config.image_token_id],
     )

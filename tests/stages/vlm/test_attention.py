@@ -10,6 +10,7 @@ from torch import Tensor
 
 from benchmarks.tiny_directories import write_directory
 from models import load_float64
+from stages.vlm.attention import received
 from stages.vlm.encoder import prepare
 from stages.vlm.families.base import on_device
 from stages.vlm.loaded import Loaded
@@ -109,6 +110,17 @@ def test_scores_are_those_of_eager_attention(
         scores = squares(name, scores, prepared.frame.grid)
     assert seen.scores[LAYER].tolist() == pytest.approx(scores, rel=2e-6), "eager softmax is float32"
     assert len(set(scores)) > len(scores) // 2, "patches differ"
+
+
+def test_half_precision_is_widened_before_anything_is_added_up() -> None:
+    """In bfloat16 hundreds of patches would have the same score."""
+    generator = torch.Generator().manual_seed(0)
+    query, key = (0.3 * torch.randn(1, 2, 400, 16, generator=generator).bfloat16() for _ in range(2))
+    found = received(query, key, None, 0.25)
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, received(query.float(), key.float(), None, 0.25), rtol=1e-6)
+    assert len(set(found.flatten().tolist())) > 390
+    assert len(set(found.bfloat16().flatten().tolist())) < 100, "negative control"
 
 
 def test_a_tower_is_left_as_it_was(tmp_path: Path) -> None:

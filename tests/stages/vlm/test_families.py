@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmarks.tiny_directories import TINY, write_directory
 from models import load_float64
-from stages.evaluation.answer import end_marks, greedy_tokens, prompt_of
+from stages.evaluation.answer import greedy_tokens, prompt_of
 from stages.records.encoded import IGNORED, EncodedSet, collate
 from stages.records.features import Features
 from stages.records.row import IMAGE, Message, Row
@@ -116,7 +116,7 @@ def test_keeping_all_tokens_equals_the_plain_forward(loaded: Loaded) -> None:
 def test_the_answer_and_its_end_mark_are_learned_and_nothing_else(loaded: Loaded) -> None:
     encoded = encode_set(loaded, [row(0)], ALL)
     learned = [label for label in encoded.rows[0].labels if label != IGNORED]
-    assert learned[-1] in end_marks(loaded)
+    assert learned[-1] in loaded.end_marks()
     assert loaded.processor.tokenizer.decode(learned[:-1]).split() == ["seven"]
 
 
@@ -206,7 +206,7 @@ def generate(loaded: Loaded, prompt: Any, seen: Any, at_most: int) -> list[int]:
         **given,
         max_new_tokens=at_most,
         do_sample=False,
-        eos_token_id=sorted(end_marks(loaded)),
+        eos_token_id=sorted(loaded.end_marks()),
         pad_token_id=0,
         suppress_tokens=[loaded.model.config.image_token_id],
     )

@@ -1,5 +1,6 @@
 """Rows as the language model reads them: tokens, pruned slots, explicit positions and masks."""
 
+import copy
 import dataclasses
 import io
 
@@ -49,6 +50,33 @@ def test_exactly_the_answer_and_its_end_mark_are_learned(loaded):
     learned = [label for label in tokens.labels if label != IGNORED]
     assert loaded.processor.tokenizer.decode(learned).split() == [row.messages[1].content, "</s>"]
     assert tokens.labels[-2:] == tokens.input_ids[-2:]
+
+
+def test_a_template_without_an_end_mark_gets_the_tokenizers(loaded):
+    """LLaVA-1.5's template writes a space behind an answer and no mark: nothing would be learned to stop."""
+    processor = copy.deepcopy(loaded.processor)
+    processor.chat_template = processor.chat_template.replace("+ eos_token", "+ ' '")
+    unended = dataclasses.replace(loaded, processor=processor)
+    row = rows(1)[0]
+    more = (*row.messages, Message("user", "odd or even ?"), Message("assistant", "even"))
+    tokens = tokenise(dataclasses.replace(row, messages=more), unended, frames(row))
+    assert tokens == tokenise(dataclasses.replace(row, messages=more), loaded, frames(row))
+    processor.tokenizer.eos_token = None
+    unended.model.generation_config.eos_token_id = None
+    try:
+        with pytest.raises(ValueError, match="has an end mark for answers"):
+            tokenise(row, unended, frames(row))
+    finally:
+        unended.model.generation_config.eos_token_id = 2
+
+
+def test_a_row_that_is_longer_than_the_model_reads_is_named(loaded):
+    row = rows(1)[0]
+    long = dataclasses.replace(row, messages=(Message("user", "odd " * 5000), row.messages[1]), images=())
+    with pytest.raises(
+        ValueError, match=f"record '{row.id}' has 50.. tokens, and the model has positions for"
+    ):
+        tokenise(long, loaded, [])
 
 
 def test_every_assistant_turn_is_learned(loaded):

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from models import ALL, PRUNED, load_float64, picture, rows
+from stages.core.progress import PARTS, in_parts
 from stages.core.ranks import ALONE
 from stages.records.encoded import EncodedSet, read_encoded, write_encoded
 from stages.records.row import Row
 from stages.records.store import StoredRecords, read_rows, write_rows
-from stages.vlm import streaming
+from stages.vlm import image_cache, streaming
 from stages.vlm.encoder import encode_set
 from stages.vlm.image_cache import ImageCache, digest_of, in_use, remove_others
 from stages.vlm.loaded import Loaded
@@ -52,7 +53,7 @@ def encoder(loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         write_rows(tmp_path / "records", given, None)
         cache = ImageCache.open(tmp_path / "cache")
         stored = StoredRecords.open(tmp_path / "records")
-        digests, found = encode_stored(loaded, stored, rule, cache, lambda done: None, ALONE)
+        digests, found = encode_stored(loaded, stored, rule, cache, lambda done: None, ALONE, is_public=True)
         write_encoded(tmp_path / "encoded", found, None)
         if keep:
             cache.retain(set(digests))
@@ -129,9 +130,75 @@ def test_a_disk_that_will_not_do_is_refused_before_the_rest(
 ) -> None:
     usage = shutil.disk_usage("/")._replace(free=1000)
     monkeypatch.setattr(streaming.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(ValueError, match="has 0.00 GB free: make room"):
+    with pytest.raises(ValueError, match="is too small for what encoding will write"):
         encoder.encode(rows(UNITS))
     assert len(encoder.looked) == 2
+
+
+def test_a_private_set_says_nothing_of_its_size(
+    encoder: Encoder, capsys: pytest.CaptureFixture[str], loaded: Loaded, tmp_path: Path
+) -> None:
+    encoder.encode(rows(UNITS))
+    assert "MB of disk" in capsys.readouterr().out
+    cache, told = ImageCache.open(tmp_path / "again"), []
+    stored = StoredRecords.open(tmp_path / "records")
+    encode_stored(loaded, stored, PRUNED, cache, in_parts(UNITS, told.append), ALONE, is_public=False)
+    assert capsys.readouterr().out == ""
+    assert told == list(range(1, PARTS + 1))
+
+
+def test_shards_that_hold_the_same_image_both_lose_it(encoder: Encoder, tmp_path: Path) -> None:
+    """Two runs that share a folder, or a kill while images are removed, leave an image in two shards."""
+    given = rows(4)
+    encoder.encode(given)
+    names = [digest_of(row.images[0]) for row in given]
+    cache = ImageCache.open(tmp_path / "cache")
+    cache.add(names[1:3], [cache.kept(name) for name in names[1:3]])
+    ImageCache.open(tmp_path / "cache").retain({names[0], names[2], names[3]})
+    left = ImageCache.open(tmp_path / "cache")
+    assert [name in left for name in names] == [True, False, True, True]
+    assert names[1].encode() not in b"".join(path.read_bytes() for path in (tmp_path / "cache").iterdir())
+
+
+def test_half_written_files_go_when_nobody_else_is_there(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    with in_use(folder):
+        left_over = folder / ".abc.safetensors.xyz.partial"
+        left_over.write_bytes(b"private")
+        with in_use(folder):
+            assert left_over.exists(), "somebody else may be writing it"
+    with in_use(folder):
+        assert not left_over.exists()
+
+
+def test_an_error_of_the_system_is_not_the_shards(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder.encode(rows(2))
+
+    def refused(*given: Any, **more: Any) -> Any:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(image_cache, "safe_open", refused)
+        with pytest.raises(OSError, match="Too many open files"):
+            ImageCache.open(tmp_path / "cache")
+    assert len(ImageCache.open(tmp_path / "cache")) == 2
+
+
+def test_an_image_that_cannot_be_encoded_is_named_by_its_record(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, through = rows(4), streaming.encode_image
+
+    def refusing(loaded: Loaded, image: bytes, rule: Rule) -> Any:
+        if image == given[2].images[0]:
+            raise ValueError("absolute aspect ratio must be smaller than 200")
+        return through(loaded, image, rule)
+
+    monkeypatch.setattr(streaming, "encode_image", refusing)
+    with pytest.raises(ValueError, match=f"the image of record '{given[2].id}' cannot be encoded: absolute"):
+        encoder.encode(given)
 
 
 def test_other_models_and_rules_are_removed_unless_somebody_uses_them(tmp_path: Path) -> None:
