@@ -21,6 +21,7 @@ OUTPUT = {
     "calibrate": "data/calibrate/calibration.json",
     "evaluate": "data/evaluate/metrics.json",
 }
+PICTURE = {"profile": "data/profile/layers.png", "calibrate": "data/calibrate/patches.png"}
 PLOT = {"profile": "data/profile/importance.csv", "calibrate": "data/calibrate/fidelity.csv"}
 SPLIT = {"profile": "train", "calibrate": "train", "evaluate": "heldout"}
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the injector asks /proc for paths")

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.utils.logging import disable_progress_bar
 
-from stages.vlm.families.base import Family
+from stages.vlm.families.family import Family
 from stages.vlm.families.gemma import Gemma3, PaliGemma
 from stages.vlm.families.llava import Llava
 from stages.vlm.families.llava_next import LlavaNext

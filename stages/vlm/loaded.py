@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from stages.vlm.families.base import Family
+from stages.vlm.families.family import Family
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pytest
 from checkout import LEDGER, dvc, edit_params
 from private_choices import (
     OUTPUT,
+    PICTURE,
     PLOT,
     SPLIT,
     chosen_privately,
@@ -105,7 +106,8 @@ def test_the_charge_is_what_the_ledger_reserved_and_settled(
     assert (reserve.release, reserve.event) == (settle.release, settle.event) == (charge["release"], event)
     assert (reserve.split, reserve.sampler) == (SPLIT[name], "poisson")
     assert (settle.code, settle.commit) == (found["made_by"]["code"], found["made_by"]["commit"])
-    assert set(settle.released) == {OUTPUT[name], *([PLOT[name]] if name in PLOT else [])}
+    drawn = [files[name] for files in (PLOT, PICTURE) if name in files]
+    assert set(settle.released) == {OUTPUT[name], *drawn}
 
 
 @pytest.mark.slow

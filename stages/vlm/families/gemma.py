@@ -16,7 +16,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from stages.records.encoded import IGNORED, Batch
 from stages.records.row import IMAGE, Message
 from stages.vlm.attention import watched
-from stages.vlm.families.base import Family, on_device, pooled_patches, require_slots, unwrapped
+from stages.vlm.families.family import Family, on_device, pooled_patches, require_slots, unwrapped
 from stages.vlm.seen import Frame, Prepared, Seen
 
 

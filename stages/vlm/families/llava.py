@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from stages.vlm.attention import watched
-from stages.vlm.families.base import Family, on_device, require_slots, unwrapped
+from stages.vlm.families.family import Family, on_device, require_slots, unwrapped
 from stages.vlm.seen import Box, Prepared, Seen
 
 _TOWERS = ("clip_vision_model", "siglip_vision_model")

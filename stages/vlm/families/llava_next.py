@@ -4,7 +4,7 @@ Slots are projected features, packed by the model itself: tiles put together, bo
 Everything known of patches is packed by the same function, so that it stays beside its slot. Ends of lines
 are no patches: every rule but ``all`` drops them.
 
-Shapes beside those of ``base``: C what is known of a patch.
+Shapes beside those of ``family``: C what is known of a patch.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.vlm.attention import Watched, watched
-from stages.vlm.families.base import Family, on_device, require_slots, unwrapped
+from stages.vlm.families.family import Family, on_device, require_slots, unwrapped
 from stages.vlm.families.llava import drops_class_token, has_class_token, require_patches
 from stages.vlm.seen import Prepared, Seen
 

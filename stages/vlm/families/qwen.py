@@ -4,7 +4,7 @@ Slots are what the merger makes of squares of patches, and, for Qwen3-VL, beside
 make of the same squares: all of a slot is kept, fused or dropped together. Qwen2.5-VL's tower reads patches
 window by window; what is known of them is put back in the image's order.
 
-Shapes beside those of ``base``: M patches of one square.
+Shapes beside those of ``family``: M patches of one square.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDe
 from transformers.vision_utils import get_vision_window_index
 
 from stages.vlm.attention import watched
-from stages.vlm.families.base import Family, on_device, require_slots, unwrapped
+from stages.vlm.families.family import Family, on_device, require_slots, unwrapped
 from stages.vlm.seen import Frame, Prepared, Seen
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from stages.vlm.attention import watched
-from stages.vlm.families.base import Family, on_device, pooled_patches, require_slots, unwrapped
+from stages.vlm.families.family import Family, on_device, pooled_patches, require_slots, unwrapped
 from stages.vlm.seen import Box, Prepared, Seen
 
 

@@ -12,7 +12,7 @@ from benchmarks.tiny_directories import write_directory
 from models import load_float64
 from stages.vlm.attention import received
 from stages.vlm.encoder import prepare
-from stages.vlm.families.base import on_device
+from stages.vlm.families.family import on_device
 from stages.vlm.loaded import Loaded
 from tests.stages.vlm.test_families import picture
 
