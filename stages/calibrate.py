@@ -91,7 +91,7 @@ class Calibrate(Releasing):
         layer = read_json(self.importance)["chosen"]
         pruned = self.tokens
         if pruned.select == "all":  # what it would be if images were pruned
-            pruned = TokenSelection(select="dominant_contextual", merge="cluster")
+            pruned = TokenSelection(select="dominant_contextual", merge="cluster", fusion_noise=0.0)
         if self.calibrate.on == "public":
             self._on_public_records(loaded, layer, pruned, speed)
         else:
@@ -107,7 +107,10 @@ class Calibrate(Releasing):
     def _on_public_records(self, loaded: Loaded, layer: int, pruned: TokenSelection, speed: Speed) -> None:
         rows = choose_public_rows(read_rows(self.records), self.calibrate.records, self.seed.public + 1)
         sample = Sample.of(loaded, rows, (layer,), speed.micro_batch)
-        others = [TokenSelection(select=select, merge=merge) for select, merge in self.calibrate.beside]
+        others = [
+            TokenSelection(select=select, merge=merge, fusion_noise=0.0)
+            for select, merge in self.calibrate.beside
+        ]
         selections = [pruned, *(other for other in others if other != pruned)]
         rules = [self._rules(selection, layer) for selection in selections]
         frontier = Frontier.of(sample, self._work(loaded))

@@ -44,6 +44,8 @@ def main(stage: type[Stage]) -> None:
             refuse(name, f"no space left on disk ({place}): free some and run it again")
         if error.filename is None:
             raise
+        if isinstance(error, FileNotFoundError):
+            refuse(name, f"{error.filename} is missing: run `dvc repro` (or `dvc pull`) to make it")
         refuse(name, f"{error.filename}: {error.strerror}")
     except RankLost as error:
         _leave(_noted(f"{name}: {error}", error), LOST)

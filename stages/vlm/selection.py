@@ -6,14 +6,17 @@ Shapes: T slots of one image, P of them patches, K patches that stay, S slots th
 width of the similarity metric, C clusters.
 """
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, normalize, one_hot
+from torch.nn.functional import normalize, one_hot
 
+from stages.vlm.grid import pooled
 from stages.vlm.pruning import dominant_contextual
 from stages.vlm.seen import Fate, Seen
 
@@ -92,6 +95,14 @@ class TokenSelection:
     """What becomes of the other tokens: ``cluster`` adds the mean of its cluster to each centre, as
     published, ``cluster_average`` takes the plain average, ``none`` keeps more tokens instead. ``grid``
     merges anyway."""
+    fusion_noise: float
+    """Standard deviation of Gaussian noise on merged tokens; 0: none. A regulariser that the paper calls
+    heuristic (methods, section 1): it bounds nothing, is charged nothing and protects nobody."""
+
+    def __post_init__(self) -> None:
+        """Refuse noise that is none."""
+        if not 0 <= self.fusion_noise < inf:
+            raise ValueError(f"tokens.fusion_noise must be 0 or a positive number, got {self.fusion_noise}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +117,8 @@ class Rule:
     """Tokens that stay as they are."""
     contextual: int
     """Tokens that the others are merged into; without merging, as many more that stay."""
+    fusion_noise: float = 0.0
+    """Standard deviation of noise on merged tokens."""
 
     def __post_init__(self) -> None:
         """Refuse a budget of nothing."""
@@ -142,8 +155,14 @@ class Rule:
             return patches_PD, patch_P
         if self.select == "grid":
             features_SD, source_S = pooled(seen, patches_PD, self.dominant + self.contextual)
+            merged = len(features_SD)
         else:
             features_SD, source_S = self._kept(seen, patches_PD)
+            merged = 0 if self.merge == "none" else self.contextual
+        if self.fusion_noise and merged:
+            whole = len(features_SD) - merged
+            noise_CD = self.fusion_noise * public_noise(patches_PD, merged)
+            features_SD = torch.cat([features_SD[:whole], features_SD[whole:] + noise_CD])
         return features_SD, patch_P[source_S]
 
     def fates(self, seen: Seen) -> list[Fate]:
@@ -186,6 +205,17 @@ EVERY_TOKEN = Rule(select="all", merge="none", layer=0, dominant=0, contextual=0
 """What pruning is compared with."""
 
 
+def public_noise(patches_PD: Tensor, count: int) -> Tensor:
+    """Return standard Gaussian noise for ``count`` slots, shape (``count``, D), that only the image decides.
+
+    Anybody who has the image can draw it again: it hides nothing.
+    """
+    content = patches_PD.detach().double().cpu().numpy().tobytes()
+    seed = int.from_bytes(hashlib.sha256(content).digest()[:8], "big") >> 1
+    generator = torch.Generator().manual_seed(seed ^ _SEED)
+    return torch.randn(count, patches_PD.shape[1], generator=generator).to(patches_PD)
+
+
 def averaged(patches_PD: Tensor, metric_PE: Tensor, source_S: Tensor, dominant: int) -> Tensor:
     """Return the clusters' plain averages, centre among the rest, instead of centre + mean, shape (C, D)."""
     centre_C = source_S[dominant:]
@@ -195,56 +225,3 @@ def averaged(patches_PD: Tensor, metric_PE: Tensor, source_S: Tensor, dominant: 
     member_MC = one_hot(nearest_M, len(centre_C)).to(patches_PD.dtype)
     sum_CD = patches_PD[centre_C] + member_MC.T @ patches_PD[is_other_P]
     return sum_CD / (1 + member_MC.sum(dim=0))[:, None]
-
-
-def pooled(seen: Seen, patches_PD: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return averages over the cells of a grid laid over each picture of an image: the other control.
-
-    Pictures share the ``count`` cells by their size, and each takes the largest grid that its share allows. A
-    cell takes the position of the patch in its middle.
-    """
-    features, sources, start = [], [], 0
-    for (rows, columns), share in zip(seen.panels, shares(seen.panels, count), strict=True):
-        picture_DRC = patches_PD[start : start + rows * columns].T.reshape(-1, rows, columns)
-        if share:
-            down, across = cells(share, rows, columns)
-            features.append(adaptive_avg_pool2d(picture_DRC, (down, across)).flatten(1).T)
-            middle_R = ((torch.arange(down) + 0.5) * rows / down).long()
-            middle_C = ((torch.arange(across) + 0.5) * columns / across).long()
-            sources.append(start + (middle_R[:, None] * columns + middle_C).flatten())
-        start += rows * columns
-    return torch.cat(features), torch.cat(sources).to(patches_PD.device)
-
-
-def shares(panels: Sequence[tuple[int, int]], count: int) -> list[int]:
-    """Divide ``count`` among pictures by their size, what is left over to the largest remainders.
-
-    >>> shares([(4, 4), (8, 6)], 10)
-    [3, 7]
-    """
-    sizes = [rows * columns for rows, columns in panels]
-    exact = [count * size / sum(sizes) for size in sizes]
-    found = [int(share) for share in exact]
-    neediest = sorted(range(len(sizes)), key=lambda panel: found[panel] - exact[panel])
-    for panel in neediest[: count - sum(found)]:
-        found[panel] += 1
-    return found
-
-
-def cells(count: int, rows: int, columns: int) -> tuple[int, int]:
-    """Return the largest grid (rows, columns) of at most ``count`` cells at most twice as long as wide.
-
-    Of grids with equally many cells, the one of squarest cells. Where no grid of such cells fits, any shape.
-
-    >>> cells(16, 24, 24), cells(20, 24, 24), cells(13, 8, 8), cells(6, 4, 16)
-    ((4, 4), (4, 5), (3, 4), (1, 6))
-    """
-
-    def distortion(grid: tuple[int, int]) -> float:
-        wide, high = grid[1] * rows, grid[0] * columns
-        return max(wide, high) / min(wide, high)
-
-    every = [(down, across) for down in range(1, rows + 1) for across in range(1, columns + 1)]
-    fitting = [grid for grid in every if grid[0] * grid[1] <= count]
-    square = [grid for grid in fitting if distortion(grid) <= 2]
-    return max(square or fitting, key=lambda grid: (grid[0] * grid[1], -distortion(grid), -grid[0]))

@@ -98,6 +98,7 @@ def test_encode_writes_the_same_bytes_in_several_processes_as_in_one(encoded_che
     for split in alone:
         assert "features-00000.safetensors" in alone[split]
         run(checkout, "rm", "-rf", f"data/encoded/{split}")
+    run(checkout, "rm", "-rf", "scratch/encode")  # where one process has left every image encoded
     done = stage(checkout, "encode", DUALPRIV_SPEED_PROCESSES=processes)
     assert done.returncode == 0, done.stderr
     for split, digests in alone.items():

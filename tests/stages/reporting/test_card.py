@@ -19,7 +19,7 @@ def choices(hub: str | None = None, revision: str | None = None) -> Choices:
     return Choices(
         trainable=Trainable(kind="lora", rank=4, alpha=8.0, targets=("q_proj",)),
         update=Update(prune="block", keep=0.8),
-        tokens=TokenSelection(select="all", merge="cluster"),
+        tokens=TokenSelection(select="all", merge="cluster", fusion_noise=0.0),
         optim=Optim(kind="adam", learning_rate=0.1, beta1=0.9, beta2=0.9, schedule="constant"),
         model=Model(path=Path("models/pretrained"), hub=hub, revision=revision, precision="float32"),
     )

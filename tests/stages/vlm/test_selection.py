@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from stages.vlm.grid import cells, pooled
 from stages.vlm.pruning import dominant_contextual
 from stages.vlm.seen import Seen
 from stages.vlm.selection import (
     RULES,
     Rule,
+    TokenSelection,
     best_reconstructing,
-    cells,
     most_attended,
     most_diverse,
-    pooled,
 )
 
 SIDE, WIDTH = 5, 7
@@ -198,6 +198,40 @@ def test_a_small_image_stays_whole(select: str) -> None:
 def test_a_budget_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="dominant >= 1"):
         selection("diverse", dominant=0)
+
+
+def noisy(select: str, merge: str = "cluster", noise: float = 0.5) -> Rule:
+    return replace(selection(select, merge), fusion_noise=noise)
+
+
+@pytest.mark.parametrize("select", ["dominant_contextual", "diverse", "grid"])
+def test_fusion_noise_moves_merged_slots_alone_and_hangs_on_the_image_alone(select: str) -> None:
+    given = seen()
+    plain, source = selection(select).keep(given)
+    moved, moved_source = noisy(select).keep(given)
+    whole = 0 if select == "grid" else 6
+    assert torch.equal(source, moved_source) and torch.equal(moved[:whole], plain[:whole])
+    added = (moved - plain)[whole:]
+    assert len(added) > 0 and float(added.abs().min()) > 0
+    assert torch.equal(noisy(select).keep(given)[0], moved), "anybody can draw it again"
+    other = seen(1)
+    assert not torch.equal((noisy(select).keep(other)[0] - selection(select).keep(other)[0])[whole:], added)
+    assert torch.equal(noisy(select, "none").keep(given)[0], selection(select, "none").keep(given)[0]) or (
+        select == "grid"
+    )
+
+
+def test_fusion_noise_has_the_deviation_that_was_asked_for() -> None:
+    given = seen()
+    drawn = torch.cat(
+        [
+            (noisy("grid", noise=2.0).keep(other)[0] - selection("grid").keep(other)[0]).flatten()
+            for other in (replace(given, slots_TD=given.slots_TD + shift) for shift in range(300))
+        ]
+    )
+    assert abs(float(drawn.std()) - 2.0) < 0.05 and abs(float(drawn.mean())) < 0.05
+    with pytest.raises(ValueError, match="fusion_noise must be 0 or a positive number, got -1"):
+        TokenSelection(select="grid", merge="none", fusion_noise=-1.0)
 
 
 def test_grid_averages_cells_and_takes_the_place_of_their_middle() -> None:
