@@ -78,7 +78,7 @@ def test_a_stage_that_ends_well_exits_0_and_knows_its_name(tmp_path: Path) -> No
         ("raise KeyError('lacks key rate')", "lacks key rate"),
         ("raise TypeError('rate must be a number')", "rate must be a number"),
         ("raise ValueError('two\\nlines')", "two lines"),
-        ("open('no such file')", "no such file: No such file or directory"),
+        ("open('no such file')", "no such file is missing: run `dvc repro` (or `dvc pull`) to make it"),
         (
             "raise OSError(28, 'No space')",
             "no space left on disk (out): free some and run it again",
