@@ -27,6 +27,7 @@ def write_tiny_llava(path: Path, seed: int = 0) -> Path:
     """Write a LLaVA of 32x32 pixels and 64 visual tokens with larger-than-usual random weights."""
     words = processor.complete(questions.vocabulary())
     model: LlavaForConditionalGeneration = backbone.build_backbone(SIZE, words, seed)
+    model.config.text_config.max_position_embeddings = 1024  # rows of four images are longer than the default
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in model.parameters():

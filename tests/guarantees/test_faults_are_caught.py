@@ -51,6 +51,7 @@ def test_the_auditor_sees_the_sound_engine_and_never_more_than_it_claims(epsilon
     assert 0.3 * epsilon < audit_run(Trial(epsilon=epsilon, prune=prune), seed=3).bound < epsilon
 
 
+@pytest.mark.slow
 def test_several_rows_and_steps_are_one_unit_to_the_auditor() -> None:
     bounds = [audit_run(trial, seed=4).bound for trial in (Trial(rows=4), Trial(steps=4, rate=0.5), Trial())]
     assert all(0.3 < bound < 2 for bound in bounds) and np.ptp(bounds) < 0.5

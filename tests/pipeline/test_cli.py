@@ -63,6 +63,7 @@ def test_repro_runs_the_stages_in_order_and_then_has_nothing_to_do(small_pipelin
     assert outcomes == {"start": "unchanged", "count": "ran"}, "a new release runs only what releases"
 
 
+@pytest.mark.slow
 def test_what_is_not_named_is_not_released_again(small_pipeline: Path) -> None:
     dualpriv("repro")
     for targets in ((), ("start",), ("account",)):

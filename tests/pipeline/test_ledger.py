@@ -203,6 +203,7 @@ def test_without_a_ledger_the_command_says_so_and_makes_none(ledger_file: Path) 
     assert not ledger_file.parent.exists()
 
 
+@pytest.mark.slow
 def test_the_command_alone_shows_and_its_options_reach_it(ledger_file: Path) -> None:
     reserve(1)
     alone, as_json = dualpriv("ledger"), dualpriv("ledger", "--json")

@@ -22,6 +22,7 @@ OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("SmolVLM", "Qw
 
 
 @pytest.mark.parametrize("name", ["LLaVA (CLIP)", *OTHERS])
+@pytest.mark.slow
 def test_all_three_parts_at_once_pass(tmp_path: Path, name: str) -> None:
     write_family(name, tmp_path / "model")
     done = dualpriv("--model", str(tmp_path / "model"), "--train", "lm,projector,vision", "--json")

@@ -59,6 +59,7 @@ def test_the_release_is_the_adapter_byte_for_byte(checkout: Path) -> None:
     assert (checkout / "models/release/statement.json").read_bytes() == statement
 
 
+@pytest.mark.slow
 def test_plain_peft_loads_the_release_without_this_project(checkout: Path) -> None:
     """Logits of the stranger's model equal ours on the same input, and differ from the backbone's."""
     script = """
