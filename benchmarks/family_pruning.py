@@ -11,19 +11,20 @@ import io
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.choosing import choosing_ratios, seconds
 from benchmarks.machine import about
 from benchmarks.quartiles import in_words, quartiles
 from benchmarks.tiny_directories import TINY, write_directory
+from benchmarks.white_box import SPEED
 from stages.core.files import write_json
-from stages.core.speed import Speed
 from stages.privacy.clipping import Clipping
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.records.encoded import EncodedSet
@@ -33,11 +34,9 @@ from stages.training.allocations import Allocations
 from stages.training.estimators import clipped_gradient_sum
 from stages.training.learner import Learner
 from stages.vlm.attribution import first_axis
-from stages.vlm.encoder import prepare
 from stages.vlm.family import load
 from stages.vlm.fidelity import Sample
 from stages.vlm.loaded import Loaded
-from stages.vlm.seen import Prepared, Seen
 from stages.vlm.selection import EVERY_TOKEN, Rule, Select
 
 RULES: tuple[Select, ...] = ("dominant_contextual", "diverse", "reconstruct", "grid", "random")
@@ -82,28 +81,11 @@ def _family(loaded: Loaded) -> list[dict[str, Any]]:
                     "kept": float(encoded.features.slots_I.mean()),
                     "select": select,
                     "moved": sample.divergence(encoded, whole),
-                    "encode": quartiles(_choosing(loaded, sample, rule)),
+                    "encode": quartiles(choosing_ratios(loaded, sample.images, rule)),
                     **step,
                 }
             )
     return found
-
-
-def _choosing(loaded: Loaded, sample: Sample, rule: Rule) -> list[float]:
-    """Return the time of tower and rule as a share of that of the tower alone, image by image."""
-    ratios = []
-    for image in sample.images:
-        ready = prepare(loaded, image)
-
-        def plainly(ready: Prepared = ready) -> Seen:
-            return loaded.family.look(loaded.model, ready, ())
-
-        def choosing(ready: Prepared = ready) -> Any:
-            return rule.keep(loaded.family.look(loaded.model, ready, rule.layers()))
-
-        plain, both = _seconds(plainly), _seconds(choosing)
-        ratios.append(both / plain)
-    return ratios[1:]
 
 
 def _step(loaded: Loaded, encoded: EncodedSet, whole: EncodedSet) -> dict[str, Any]:
@@ -114,7 +96,7 @@ def _step(loaded: Loaded, encoded: EncodedSet, whole: EncodedSet) -> dict[str, A
     def work(learner: Learner) -> Callable[[], Any]:
         return lambda: clipped_gradient_sum(learner, units, Clipping(1.0))
 
-    ratios = [_seconds(work(pruned)) / _seconds(work(full)) for _ in range(REPEATS + 1)]
+    ratios = [seconds(work(pruned)) / seconds(work(full)) for _ in range(REPEATS + 1)]
     peaks = []
     for learner in (pruned, full):
         with Allocations(learner.model) as allocations:
@@ -127,25 +109,9 @@ def _learner(loaded: Loaded, encoded: EncodedSet) -> Learner:
     section = Trainable(kind="lora", rank=4, alpha=8.0, targets=("q_proj", "v_proj", "down_proj"))
     fresh = load(Path(loaded.model.config._name_or_path))
     model = attach(fresh.model, section, loaded.family.LANGUAGE_MODEL, seed=0)
-    speed = Speed(
-        device="cpu",
-        threads=0,
-        micro_batch=ROWS,
-        micro_batch_tokens=2**20,
-        memory_limit=None,
-        recompute_activations=False,
-        processes=1,
-        shard_base=False,
-        checkpoint_every=1,
-    )
+    speed = replace(SPEED, micro_batch=ROWS)
     layers = TrainableLayers.of(model, first_axis(model.config.model_type))  # type: ignore[union-attr, arg-type]
     return Learner(model, loaded.family, layers, encoded, speed)
-
-
-def _seconds(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def _row(number: int) -> Row:

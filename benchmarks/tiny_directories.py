@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from transformers import (
-    CLIPVisionConfig,
     Gemma3Config,
     Gemma3ForConditionalGeneration,
     Gemma3Processor,
@@ -20,23 +19,12 @@ from transformers import (
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     Idefics3Processor,
-    LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaNextConfig,
-    LlavaNextForConditionalGeneration,
-    LlavaNextProcessor,
-    LlavaOnevisionConfig,
-    LlavaOnevisionForConditionalGeneration,
-    LlavaOnevisionProcessor,
-    LlavaProcessor,
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
-    Qwen2Config,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
     Qwen2VLProcessor,
@@ -48,32 +36,28 @@ from transformers import (
     SmolVLMForConditionalGeneration,
     SmolVLMProcessor,
 )
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
-from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
-from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
-    LlavaOnevisionImageProcessorPil,
-)
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 from benchmarks.tiny_families import ROPE
-from benchmarks.tiny_tokenizers import CHATML, GEMMA, IDEFICS, LLAVA, tokenizer
+from benchmarks.tiny_llavas import (
+    HALF,
+    TEXT,
+    TOWER,
+    Made,
+    ids,
+    llava_clip,
+    llava_next,
+    llava_onevision,
+    llava_siglip,
+    square,
+)
+from benchmarks.tiny_tokenizers import CHATML, GEMMA, IDEFICS, tokenizer
 from stages.vlm.processors import images_only
 
-_TEXT = dict(
-    hidden_size=32,
-    intermediate_size=48,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=1024,
-)
-_TOWER = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4)
-_HALF = dict(image_mean=[0.5, 0.5, 0.5], image_std=[0.5, 0.5, 0.5])
-_PINPOINTS = [[16, 32], [32, 16], [32, 32]]
 _IDEFICS_MARKS = (
     "<|im_start|>",
     "<fake_token_around_image>",
@@ -81,99 +65,6 @@ _IDEFICS_MARKS = (
     *(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)),
 )
 _QWEN_MARKS = ("<|im_start|>", "<|vision_start|>", "<|vision_end|>", "<|video_pad|>")
-Made = tuple[Any, Any]
-
-
-def _square(side: int) -> dict[str, int]:
-    return {"height": side, "width": side}
-
-
-def _ids(words: Any) -> dict[str, int]:
-    return {"bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id, "pad_token_id": 0}
-
-
-def _llama(words: Any) -> LlamaConfig:
-    return LlamaConfig(vocab_size=len(words), **_ids(words), **_TEXT)  # type: ignore[arg-type]
-
-
-def _llava(vision: Any, images: Any, strategy: str) -> Made:
-    words = tokenizer(["<image>"])
-    config = LlavaConfig(
-        vision_config=vision,
-        text_config=_llama(words),
-        image_token_index=words.convert_tokens_to_ids("<image>"),
-        vision_feature_layer=-2,
-        vision_feature_select_strategy=strategy,
-    )
-    processor = LlavaProcessor(
-        image_processor=images,
-        tokenizer=words,
-        patch_size=vision.patch_size,
-        vision_feature_select_strategy=strategy,
-        num_additional_image_tokens=int(strategy == "default"),
-        chat_template=LLAVA,
-    )
-    return LlavaForConditionalGeneration(config), processor
-
-
-def _llava_clip() -> Made:
-    images = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=_square(32), **_HALF)
-    return _llava(CLIPVisionConfig(**_TOWER, image_size=32, patch_size=4), images, "default")
-
-
-def _llava_siglip() -> Made:
-    images = SiglipImageProcessorPil(size=_square(32), **_HALF)
-    vision = SiglipVisionConfig(**_TOWER, image_size=32, patch_size=4, vision_use_head=False)
-    return _llava(vision, images, "full")
-
-
-def _llava_next() -> Made:
-    words = tokenizer(["<image>"])
-    config = LlavaNextConfig(
-        vision_config=CLIPVisionConfig(**_TOWER, image_size=16, patch_size=4),
-        text_config=_llama(words),
-        image_token_index=words.convert_tokens_to_ids("<image>"),
-        image_grid_pinpoints=_PINPOINTS,
-        vision_feature_layer=-2,
-        vision_feature_select_strategy="default",
-    )
-    processor = LlavaNextProcessor(
-        image_processor=LlavaNextImageProcessorPil(
-            size={"shortest_edge": 16}, crop_size=_square(16), image_grid_pinpoints=_PINPOINTS, **_HALF
-        ),
-        tokenizer=words,
-        patch_size=4,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=LLAVA,
-    )
-    return LlavaNextForConditionalGeneration(config), processor
-
-
-def _llava_onevision() -> Made:
-    words = tokenizer(["<image>", "<video>"])
-    config = LlavaOnevisionConfig(
-        vision_config=SiglipVisionConfig(**_TOWER, image_size=16, patch_size=4, vision_use_head=False),
-        text_config=Qwen2Config(vocab_size=len(words), **_ids(words), **_TEXT),  # type: ignore[arg-type]
-        image_token_index=words.convert_tokens_to_ids("<image>"),
-        video_token_index=words.convert_tokens_to_ids("<video>"),
-        image_grid_pinpoints=_PINPOINTS,
-        vision_feature_layer=-1,
-        vision_feature_select_strategy="full",
-        vision_aspect_ratio="anyres_max_2",
-    )
-    processor = images_only(LlavaOnevisionProcessor)(
-        image_processor=LlavaOnevisionImageProcessorPil(
-            size=_square(16), image_grid_pinpoints=_PINPOINTS, **_HALF
-        ),
-        tokenizer=words,
-        video_processor=None,
-        num_image_tokens=16,
-        vision_feature_select_strategy="full",
-        vision_aspect_ratio="anyres_max_2",
-        chat_template=LLAVA,
-    )
-    return LlavaOnevisionForConditionalGeneration(config), processor
 
 
 def _tiled(config: Any, model: Any, processor: Any, images: Any, **more: Any) -> Made:
@@ -186,13 +77,13 @@ def _tiled(config: Any, model: Any, processor: Any, images: Any, **more: Any) ->
         end_of_utterance_token="<end_of_utterance>",
     )
     made = config(
-        vision_config={**_TOWER, "image_size": 16, "patch_size": 4},
-        text_config={"model_type": "llama", "vocab_size": len(words), **_ids(words), **_TEXT},
+        vision_config={**TOWER, "image_size": 16, "patch_size": 4},
+        text_config={"model_type": "llama", "vocab_size": len(words), **ids(words), **TEXT},
         image_token_id=words.convert_tokens_to_ids("<image>"),
         scale_factor=2,
     )
     images = images(
-        size={"longest_edge": 32}, max_image_size={"longest_edge": 16}, do_image_splitting=True, **_HALF
+        size={"longest_edge": 32}, max_image_size={"longest_edge": 16}, do_image_splitting=True, **HALF
     )
     return model(made), processor(
         image_processor=images, tokenizer=words, image_seq_len=4, chat_template=IDEFICS, **more
@@ -201,7 +92,7 @@ def _tiled(config: Any, model: Any, processor: Any, images: Any, **more: Any) ->
 
 def _qwen(config: Any, model: Any, processor: Any, vision: dict[str, Any]) -> Made:
     words = tokenizer(_QWEN_MARKS, end="<|im_end|>", image_token="<|image_pad|>", video_token="<|video_pad|>")
-    text = {**_TEXT, "vocab_size": len(words), **_ids(words), "rope_parameters": ROPE, "head_dim": 8}
+    text = {**TEXT, "vocab_size": len(words), **ids(words), "rope_parameters": ROPE, "head_dim": 8}
     made = config(
         vision_config={"num_heads": 4, "depth": 3, "patch_size": 4, "spatial_merge_size": 2, **vision},
         text_config=text,
@@ -215,7 +106,7 @@ def _qwen(config: Any, model: Any, processor: Any, vision: dict[str, Any]) -> Ma
         merge_size=2,
         temporal_patch_size=2,
         size={"shortest_edge": 16 * 16, "longest_edge": 64 * 64},
-        **_HALF,
+        **HALF,
     )
     made_of = {"image_processor": images, "tokenizer": words, "video_processor": None}
     return model(made), images_only(processor)(**made_of, chat_template=CHATML)
@@ -232,12 +123,12 @@ _QWEN3_VISION = {
 
 def _paligemma() -> Made:
     words = tokenizer([], image_token="<image>")
-    images = SiglipImageProcessorPil(size=_square(32), **_HALF)
+    images = SiglipImageProcessorPil(size=square(32), **HALF)
     images.image_seq_length = 64
     processor = PaliGemmaProcessor(image_processor=images, tokenizer=words)
     config = PaliGemmaConfig(
-        vision_config=SiglipVisionConfig(**_TOWER, image_size=32, patch_size=4, vision_use_head=False),
-        text_config=GemmaConfig(vocab_size=len(words), head_dim=8, **_ids(words), **_TEXT),  # type: ignore[arg-type]
+        vision_config=SiglipVisionConfig(**TOWER, image_size=32, patch_size=4, vision_use_head=False),
+        text_config=GemmaConfig(vocab_size=len(words), head_dim=8, **ids(words), **TEXT),  # type: ignore[arg-type]
         image_token_index=words.convert_tokens_to_ids("<image>"),
         projection_dim=32,
     )
@@ -252,14 +143,14 @@ def _gemma3() -> Made:
         eoi_token="<end_of_image>",
     )
     config = Gemma3Config(
-        vision_config=SiglipVisionConfig(**_TOWER, image_size=32, patch_size=4, vision_use_head=False),
+        vision_config=SiglipVisionConfig(**TOWER, image_size=32, patch_size=4, vision_use_head=False),
         text_config={
             "vocab_size": len(words),
             "head_dim": 8,
             "sliding_window": 64,
             "layer_types": ["sliding_attention", "full_attention"],
-            **_ids(words),
-            **_TEXT,
+            **ids(words),
+            **TEXT,
         },
         mm_tokens_per_image=16,
         image_token_index=words.convert_tokens_to_ids("<image_soft_token>"),
@@ -267,16 +158,16 @@ def _gemma3() -> Made:
         eoi_token_index=words.convert_tokens_to_ids("<end_of_image>"),
         eos_token_id=[words.eos_token_id, words.convert_tokens_to_ids("<end_of_turn>")],
     )
-    images = Gemma3ImageProcessorPil(size=_square(32), **_HALF)
+    images = Gemma3ImageProcessorPil(size=square(32), **HALF)
     processor = Gemma3Processor(images, words, chat_template=GEMMA, image_seq_length=16)
     return Gemma3ForConditionalGeneration(config), processor
 
 
 TINY: dict[str, Callable[[], Made]] = {
-    "LLaVA (CLIP)": _llava_clip,
-    "LLaVA (SigLIP)": _llava_siglip,
-    "LLaVA-NeXT": _llava_next,
-    "LLaVA-OneVision": _llava_onevision,
+    "LLaVA (CLIP)": llava_clip,
+    "LLaVA (SigLIP)": llava_siglip,
+    "LLaVA-NeXT": llava_next,
+    "LLaVA-OneVision": llava_onevision,
     "SmolVLM": lambda: _tiled(
         SmolVLMConfig,
         SmolVLMForConditionalGeneration,

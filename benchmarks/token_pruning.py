@@ -7,19 +7,16 @@ controls.
 
 import argparse
 import sys
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.arms import Settings, load_backbone
+from benchmarks.choosing import choosing_ratios
 from benchmarks.machine import about
 from benchmarks.quartiles import quartiles
 from benchmarks.world import records_of_people
 from stages.core.files import read_json, write_json
-from stages.vlm.encoder import prepare
 from stages.vlm.fidelity import Sample, choose_public_rows, fidelity_of
 from stages.vlm.loaded import Loaded
 from stages.vlm.selection import Merge, Rule, Select
@@ -87,23 +84,8 @@ class Choosing:
 
 
 def _choosing(loaded: Loaded, sample: Sample, rule: Rule) -> Choosing:
-    """Time tower and rule image by image; rules without attention run the tower as fast as it goes."""
     images = [image for row in sample.rows for image in row.images][:PICTURES]
-    layers = rule.layers()
-    shares = []
-    for image in images:
-        ready = prepare(loaded, image)
-        plain = _seconds(lambda ready=ready: loaded.family.look(loaded.model, ready, ()))
-        chosen = _seconds(lambda ready=ready: rule.keep(loaded.family.look(loaded.model, ready, layers)))
-        shares.append(chosen / plain - 1)
-    return Choosing(**quartiles(shares[1:]))
-
-
-def _seconds(work: Any) -> float:
-    start = time.perf_counter()
-    with torch.no_grad():
-        work()
-    return time.perf_counter() - start
+    return Choosing(**quartiles([ratio - 1 for ratio in choosing_ratios(loaded, images, rule)]))
 
 
 def render(result: dict[str, Any]) -> str:
