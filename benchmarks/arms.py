@@ -20,7 +20,8 @@ from stages.privacy.sampling import Sampling
 from stages.privacy.stream import RunKey, Streams
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.records.encoded import EncodedSet
-from stages.trainable.lora import Trainable, attach
+from stages.trainable.adapters import attach
+from stages.trainable.settings import Trainable
 from stages.training.estimators import Estimator
 from stages.training.intents import Intents
 from stages.training.learner import Learner
@@ -116,7 +117,7 @@ def load_backbone(settings: Settings) -> tuple[Loaded, Speed]:
 def learner_of(settings: Settings, speed: Speed, train_set: EncodedSet, seed: int) -> Learner:
     """Return a fresh model with adapters over ``train_set``."""
     loaded = load(Path("models/backbone"), device=speed.device, precision=settings.model.precision)
-    model = attach(loaded.model, settings.trainable, loaded.family.LANGUAGE_MODEL, seed)
+    model = attach(loaded.model, settings.trainable, loaded.family, seed)
     layers = TrainableLayers.of(model, first_axis(model.config.model_type))
     return Learner(model, loaded.family, layers, train_set, speed)
 

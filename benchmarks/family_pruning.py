@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.choosing import choosing_ratios, seconds
+from benchmarks.lora_section import lora_section
 from benchmarks.machine import about
 from benchmarks.quartiles import in_words, quartiles
 from benchmarks.tiny_directories import TINY, write_directory
@@ -29,7 +30,7 @@ from stages.privacy.clipping import Clipping
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.records.encoded import EncodedSet
 from stages.records.row import Message, Row
-from stages.trainable.lora import Trainable, attach
+from stages.trainable.adapters import attach
 from stages.training.allocations import Allocations
 from stages.training.estimators import clipped_gradient_sum
 from stages.training.learner import Learner
@@ -106,9 +107,9 @@ def _step(loaded: Loaded, encoded: EncodedSet, whole: EncodedSet) -> dict[str, A
 
 
 def _learner(loaded: Loaded, encoded: EncodedSet) -> Learner:
-    section = Trainable(kind="lora", rank=4, alpha=8.0, targets=("q_proj", "v_proj", "down_proj"))
+    section = lora_section("lora", 4, ("q_proj", "v_proj", "down_proj"))
     fresh = load(Path(loaded.model.config._name_or_path))
-    model = attach(fresh.model, section, loaded.family.LANGUAGE_MODEL, seed=0)
+    model = attach(fresh.model, section, loaded.family, seed=0)
     speed = replace(SPEED, micro_batch=ROWS)
     layers = TrainableLayers.of(model, first_axis(model.config.model_type))  # type: ignore[union-attr, arg-type]
     return Learner(model, loaded.family, layers, encoded, speed)

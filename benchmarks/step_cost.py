@@ -24,6 +24,7 @@ from opacus.grad_sample import GradSampleModule
 from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import GradSampleModuleFastGradientClipping
 
 from benchmarks.llava_shaped import TEXT_TOKENS, Size, frozen_model, rows_of, sharing_weights
+from benchmarks.lora_section import lora_section
 from benchmarks.machine import about, finished
 from benchmarks.quartiles import in_words, quartiles
 from stages.core.files import write_json
@@ -33,7 +34,7 @@ from stages.privacy.noise import add_noise
 from stages.privacy.prepared_noise import PreparedNoise
 from stages.privacy.stream import RunKey, Streams
 from stages.privacy.trainable_layers import TrainableLayers
-from stages.trainable.lora import Trainable, attach
+from stages.trainable.adapters import attach
 from stages.training.allocations import Allocations
 from stages.training.estimators import clipped_gradient_sum, plain_gradient_sum
 from stages.training.learner import Learner
@@ -221,8 +222,8 @@ def _seconds(arm: Arm, learner: Learner, units: Units, repeat: int) -> float:
 
 def learner_of(arm: Arm, tokens: int, batch: int, model: Any) -> Learner:
     """Return a frozen model with fresh adapters over random rows; the same weights for every arm."""
-    section = Trainable(kind=arm.trainable, rank=arm.rank, alpha=16.0, targets=arm.targets)  # type: ignore[arg-type]
-    adapted: Any = attach(model, section, Llava.LANGUAGE_MODEL, seed=0)
+    section = lora_section(arm.trainable, arm.rank, arm.targets)  # type: ignore[arg-type]
+    adapted: Any = attach(model, section, Llava(), seed=0)
     if arm.recompute:
         recompute_activations(adapted)
     layers = TrainableLayers.of(adapted, first_axis("llava"))

@@ -38,7 +38,7 @@ def read_picture(image: Path) -> bytes:
 def _answer(picture: bytes, question: str) -> str:
     from stages.core.speed import Speed, use
     from stages.evaluation.answer import answer
-    from stages.trainable.lora import load_adapter
+    from stages.trainable.adapters import load_adapter
     from stages.vlm.family import load
     from stages.vlm.selection import Rule, TokenSelection
     from stages.vlm.source import Model
@@ -48,4 +48,6 @@ def _answer(picture: bytes, question: str) -> str:
     precision = read_section(params, "model", Model, PARAMS).precision
     rule = Rule(**asdict(selection), **read_json(CALIBRATION)["chosen"])
     loaded = load(BACKBONE, device=use(Speed.load()).device, precision=precision)
-    return answer(replace(loaded, model=load_adapter(loaded.model, ADAPTER)), picture, question, rule)
+    return answer(
+        replace(loaded, model=load_adapter(loaded.model, ADAPTER, loaded.family)), picture, question, rule
+    )

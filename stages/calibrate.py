@@ -15,7 +15,7 @@ from stages.privacy.charge import public_choice
 from stages.privacy.noised_sum import NoisedMean
 from stages.records.row import rows_by_unit
 from stages.records.store import read_rows
-from stages.trainable.lora import Trainable
+from stages.trainable.settings import Trainable
 from stages.training.one_release import Releasing, one_release
 from stages.vlm.family import load
 from stages.vlm.fidelity import Sample, choose_public_rows, fidelity_of

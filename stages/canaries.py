@@ -18,7 +18,7 @@ from stages.privacy.plan import read_plan
 from stages.records.encoded import EncodedSet, read_encoded
 from stages.records.owner import read_owner
 from stages.records.store import read_units
-from stages.trainable.lora import load_adapter
+from stages.trainable.adapters import load_adapter
 from stages.vlm.family import load
 from stages.vlm.source import Model
 
@@ -66,7 +66,9 @@ class Canaries(Stage):
         loaded = load(self.backbone, device=speed.device, precision=self.model.precision)
         arguments = (loaded.family, encoded, speed.micro_batch)
         before_R = losses_of_rows("canaries before", loaded.model, *arguments)
-        after_R = losses_of_rows("canaries after", load_adapter(loaded.model, self.adapter), *arguments)
+        after_R = losses_of_rows(
+            "canaries after", load_adapter(loaded.model, self.adapter, loaded.family), *arguments
+        )
         return fall_by_unit(before_R, after_R, encoded)
 
 

@@ -19,7 +19,7 @@ from stages.evaluation.settings import EvaluateSettings
 from stages.privacy.charge import declared_public
 from stages.records.data import Data
 from stages.records.encoded import read_encoded
-from stages.trainable.lora import load_adapter
+from stages.trainable.adapters import load_adapter
 from stages.training.one_release import Releasing, one_release
 from stages.vlm.family import load
 from stages.vlm.loaded import Loaded
@@ -61,7 +61,9 @@ class Evaluate(Releasing):
         encoded = read_encoded(self.encoded)
         arguments = (loaded.family, encoded, speed.micro_batch)
         zero_shot = accuracy_by_kind("evaluate zero-shot", loaded.model, *arguments)
-        tuned = accuracy_by_kind("evaluate tuned", load_adapter(loaded.model, self.adapter), *arguments)
+        tuned = accuracy_by_kind(
+            "evaluate tuned", load_adapter(loaded.model, self.adapter, loaded.family), *arguments
+        )
         self._write(
             "exact counts; the held-out records are declared public",
             encoded.visual_tokens,
@@ -77,7 +79,9 @@ class Evaluate(Releasing):
             units = release.sample(encoded.rows_by_unit())
             arguments = (loaded.family, encoded, units, speed.micro_batch)
             zero_shot = answered_alone("evaluate zero-shot", loaded.model, *arguments)
-            tuned = answered_alone("evaluate tuned", load_adapter(loaded.model, self.adapter), *arguments)
+            tuned = answered_alone(
+                "evaluate tuned", load_adapter(loaded.model, self.adapter, loaded.family), *arguments
+            )
             noised = release.noised(counts_by_unit(encoded, units, (zero_shot, tuned), kinds))
             visual_tokens = encoded.visual_tokens  # that of the public token rule
             del encoded, units, arguments, zero_shot, tuned

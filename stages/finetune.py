@@ -20,7 +20,8 @@ from stages.privacy.plan import Plan, read_plan
 from stages.privacy.stream import Streams
 from stages.records.encoded import read_encoded
 from stages.records.owner import require_owned
-from stages.trainable.lora import Trainable, save_adapter
+from stages.trainable.adapters import save_adapter
+from stages.trainable.settings import Trainable
 from stages.training.abandoned import was_abandoned
 from stages.training.intents import Intents
 from stages.training.key_archive import RunKeyArchive

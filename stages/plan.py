@@ -14,9 +14,10 @@ from stages.privacy.planning import plan_for, warnings_of
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
 from stages.records.data import Data
-from stages.trainable.lora import Trainable, count_weights
+from stages.trainable.adapters import count_weights
+from stages.trainable.settings import Trainable
 from stages.training.estimators import Estimator
-from stages.vlm.family import family_of, weight_shapes
+from stages.vlm.family import family_of, outline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +47,7 @@ class MakePlan(Stage):
             rows_per_unit=self.estimator.rows_per_unit,
             others=self._others(),
         )
-        language_model = family_of(self.backbone).LANGUAGE_MODEL
-        weights = count_weights(weight_shapes(self.backbone), self.trainable, language_model)
+        weights = count_weights(outline(self.backbone), self.trainable, family_of(self.backbone))
         for warning in warnings_of(plan, weights):
             print(f"plan: WARNING: {warning}", file=sys.stderr, flush=True)
         write_json(self.plan, plan.to_json())

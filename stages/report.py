@@ -10,7 +10,7 @@ from stages.core.files import new_directory, write_text
 from stages.reporting.card import render_card
 from stages.reporting.evidence import CONFIG, WEIGHTS, Choices, read_evidence
 from stages.reporting.page import render_page
-from stages.trainable.lora import Trainable
+from stages.trainable.settings import Trainable
 from stages.training.optimizer import Optim
 from stages.training.update_pruning import Update
 from stages.vlm.selection import TokenSelection

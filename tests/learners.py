@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from models import load_float64, speed
+from models import load_float64, speed, trainable
 from stages.core.ranks import ALONE, Ranks
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.records.row import Row
-from stages.trainable.lora import Trainable, attach
+from stages.trainable.adapters import attach
 from stages.training.learner import Learner
 from stages.vlm.activations import recompute_activations
 from stages.vlm.attribution import first_axis
@@ -34,9 +34,9 @@ def learner_of(
     """Return a learner over ``given``; ``prepare`` is done to the model before its layers are looked up."""
     loaded = load_float64(path)
     encoded = encode_set(loaded, given, rule)
-    section = Trainable(kind=kind, rank=rank, alpha=4.0, targets=targets)
+    section = trainable(kind=kind, rank=rank, targets=targets)
     settled = speed(**speeds)
-    model = attach(loaded.model, section, loaded.family.LANGUAGE_MODEL, seed=1).double().to(settled.device)
+    model = attach(loaded.model, section, loaded.family, seed=1).double().to(settled.device)
     prepare(model)
     if settled.recompute_activations:
         recompute_activations(model)

@@ -14,6 +14,7 @@ from stages.core.files import new_directory
 from stages.core.speed import Speed
 from stages.demonstration import backbone, processor, questions
 from stages.records.row import Message, Row
+from stages.trainable.settings import ReversibleSettings, SideSettings, Trainable
 from stages.vlm.family import load
 from stages.vlm.loaded import Loaded
 from stages.vlm.selection import Rule
@@ -21,6 +22,19 @@ from stages.vlm.selection import Rule
 SIZE = backbone.Size(tower_width=32, tower_layers=3, language_width=32, language_layers=2, expansion=2)
 ALL = Rule(select="all", merge="none", layer=0, dominant=0, contextual=0)
 PRUNED = Rule(select="dominant_contextual", merge="cluster", layer=1, dominant=6, contextual=3)
+
+
+def trainable(**changed: Any) -> Trainable:
+    """Return section ``trainable``: small LoRA adapters, but for what is ``changed``."""
+    small = Trainable(
+        kind="lora",
+        rank=2,
+        alpha=4.0,
+        targets=("q_proj", "down_proj"),
+        side=SideSettings(reduction=4, every=1),
+        reversible=ReversibleSettings(segment=4, width=4),
+    )
+    return replace(small, **changed)
 
 
 def write_tiny_llava(path: Path, seed: int = 0) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 from stages.core.files import read_json, sha256
 from stages.privacy.canary_evidence import CanaryEvidence, read_canaries
 from stages.privacy.plan import Plan, read_plan
-from stages.trainable.lora import Trainable
+from stages.trainable.settings import Trainable
 from stages.training.optimizer import Optim
 from stages.training.update_pruning import Update
 from stages.vlm.family import weight_shapes

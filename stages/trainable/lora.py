@@ -1,13 +1,10 @@
 """Low-rank adapters on linear layers of the language model (Hu et al. 2021), by PEFT."""
 
-import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -15,29 +12,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from stages.core.disk_errors import system_errors
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trainable:
-    """Section ``trainable`` of params.yaml."""
-
-    kind: Literal["lora", "ffa_lora"]
-    """lora trains both factors. ffa_lora keeps factor A at its random start (Sun et al. 2024): half the
-    weights, an update that is linear in them, and only the T x rank projection of an input to keep."""
-    rank: int
-    alpha: float
-    """The update is scaled by alpha / rank."""
-    targets: tuple[str, ...]
-    """Last names of the language model's linear layers that get an adapter."""
-
-    def __post_init__(self) -> None:
-        """Refuse an adapter without weights."""
-        if self.rank < 1 or not (self.alpha > 0 and math.isfinite(self.alpha)):
-            raise ValueError(
-                f"trainable.rank and trainable.alpha must be positive, got {self.rank} and {self.alpha}"
-            )
-        if not self.targets:
-            raise ValueError("trainable.targets is empty: name linear layers such as q_proj")
+from stages.trainable.settings import Trainable
 
 
 def target_pattern(targets: Sequence[str], language_model: str) -> str:
@@ -46,7 +21,7 @@ def target_pattern(targets: Sequence[str], language_model: str) -> str:
     return rf"(?:{language_model})(?:{names})"
 
 
-def attach(model: nn.Module, trainable: Trainable, language_model: str, seed: int) -> PeftModel:
+def attach_lora(model: nn.Module, trainable: Trainable, language_model: str, seed: int) -> PeftModel:
     """Wrap ``model`` with fresh adapters, all that learns; at first the output is the model's.
 
     ``seed`` is public: factor A is drawn from it and factor B is zero.
@@ -78,16 +53,6 @@ def attach(model: nn.Module, trainable: Trainable, language_model: str, seed: in
     return wrapped
 
 
-def count_weights(shapes: Mapping[str, Sequence[int]], trainable: Trainable, language_model: str) -> int:
-    """Return how many weights learn, from the shapes of the frozen model's weights alone."""
-    pattern = re.compile(target_pattern(trainable.targets, language_model))
-    return sum(
-        trainable.rank * (shape[0] + (shape[1] if trainable.kind == "lora" else 0))
-        for name, shape in shapes.items()
-        if len(shape) == 2 and pattern.fullmatch(name.removesuffix(".weight"))
-    )
-
-
 def _linear(model: nn.Module, language_model: str) -> list[str]:
     pattern = re.compile(language_model)
     return sorted(
@@ -99,7 +64,7 @@ def _linear(model: nn.Module, language_model: str) -> list[str]:
     )
 
 
-def save_adapter(model: nn.Module, directory: Path, *, base: str, revision: str | None) -> None:
+def save_lora(model: nn.Module, directory: Path, *, base: str, revision: str | None) -> None:
     """Write the adapter as plain PEFT reads it: its configuration and its weights, nothing else.
 
     ``base`` is the name by which others know the backbone: a hub id, or a directory.
@@ -116,7 +81,7 @@ def save_adapter(model: nn.Module, directory: Path, *, base: str, revision: str 
             file.unlink()
 
 
-def load_adapter(model: nn.Module, directory: Path) -> nn.Module:
+def load_lora(model: nn.Module, directory: Path) -> nn.Module:
     """Return ``model`` with a stored adapter; a broken adapter is a ValueError that names it."""
     try:
         with _without_peft_deprecation():

@@ -9,7 +9,8 @@ from stages.core.speed import Speed
 from stages.privacy.plan import Plan
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.records.encoded import EncodedSet
-from stages.trainable.lora import Trainable, attach
+from stages.trainable.adapters import attach
+from stages.trainable.settings import Trainable
 from stages.training.learner import Learner
 from stages.training.memory import within_memory
 from stages.training.preflight import require_exact
@@ -50,7 +51,7 @@ def learner_for(
     loaded = load(
         stage.backbone, device="cpu" if speed.shard_base else speed.device, precision=stage.model.precision
     )
-    model = attach(loaded.model, stage.trainable, loaded.family.LANGUAGE_MODEL, stage.seed.public)
+    model = attach(loaded.model, stage.trainable, loaded.family, stage.seed.public)
     if speed.shard_base:
         shard_base(model, speed.device, ranks)
     if speed.recompute_activations:

@@ -63,6 +63,15 @@ def load(path: Path, *, device: str = "cpu", precision: Precision = "float32") -
     return Loaded(model.to(device).eval(), processor, family)
 
 
+def outline(path: Path) -> Any:
+    """Return the model that ``path`` describes without any values: config.json is enough."""
+    family_of(path)
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    with torch.device("meta"):
+        model: Any = AutoModelForImageTextToText.from_config(config)  # type: ignore[no-untyped-call]
+    return model.requires_grad_(False)
+
+
 def _brief(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 

@@ -21,7 +21,7 @@ from benchmarks.llava_shaped import Size, frozen_model
 from benchmarks.step_cost import ARMS, units_of
 from benchmarks.step_cost import learner_of as large
 from benchmarks.tiny_families import load_trained, write_family
-from models import PRUNED, load_float64, rows, speed
+from models import PRUNED, load_float64, rows, speed, trainable
 from stages.core.ranks import ALONE, Ranks
 from stages.core.seed import Seed
 from stages.core.speed import use
@@ -32,7 +32,6 @@ from stages.privacy.prepared_noise import PreparedNoise
 from stages.privacy.stream import RunKey, Streams
 from stages.privacy.unit_gradients import Norms
 from stages.records.features import Features
-from stages.trainable.lora import Trainable
 from stages.training.estimators import clipped_gradient_sum
 from stages.training.intents import Intents
 from stages.training.learner import Learner
@@ -159,7 +158,7 @@ class Noticing(Learner):
 def made(path: Path, device: str, **more) -> Noticing:
     """Return what stage finetune learns with, in float32, ready and tried."""
     stage_like = SimpleNamespace(
-        trainable=Trainable(kind="lora", rank=4, alpha=8.0, targets=("q_proj", "v_proj", "down_proj")),
+        trainable=trainable(rank=4, alpha=8.0, targets=("q_proj", "v_proj", "down_proj")),
         model=SimpleNamespace(precision="float32"),
         seed=Seed(public=0),
         backbone=path,

@@ -34,13 +34,13 @@ def checkout(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_answer_is_the_librarys(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from stages.evaluation.answer import answer
-    from stages.trainable.lora import load_adapter
+    from stages.trainable.adapters import load_adapter
     from stages.vlm.family import load
     from stages.vlm.selection import Rule
 
     predict_command(Path("picture.png"), "odd or even ?")
     loaded = load(Path("models/backbone"))
-    tuned = replace(loaded, model=load_adapter(loaded.model, Path("models/adapter")))
+    tuned = replace(loaded, model=load_adapter(loaded.model, Path("models/adapter"), loaded.family))
     rule = Rule(select="dominant_contextual", merge="cluster", layer=2, dominant=6, contextual=3)
     assert capsys.readouterr().out == answer(tuned, picture(3), "odd or even ?", rule) + "\n"
 

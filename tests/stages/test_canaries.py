@@ -11,7 +11,7 @@ import torch
 from checkout import edit_params, run
 from clinic import clinic, record, write_params, write_records
 
-from models import PRUNED, rows
+from models import PRUNED, rows, trainable
 from pipeline.audit import audit
 from stages.canaries import Canaries
 from stages.core.files import read_json
@@ -23,7 +23,7 @@ from stages.privacy.one_run_bound import Guesses, epsilon_lower_bound, guess
 from stages.records.canaries import KIND, is_planted, planned_canaries
 from stages.records.encoded import collate, read_encoded, write_encoded
 from stages.records.store import read_rows
-from stages.trainable.lora import Trainable, attach, load_adapter
+from stages.trainable.adapters import attach, load_adapter
 from stages.vlm.encoder import encode_set
 from stages.vlm.family import load
 
@@ -85,7 +85,10 @@ def test_the_result_is_what_single_rows_and_the_training_set_give(ran_checkout: 
         with torch.no_grad():
             return [loaded.family.row_losses(model, collate(encoded, [row])).item() for row in range(16)]
 
-    before, after = losses(loaded.model), losses(load_adapter(loaded.model, ran_checkout / "models/adapter"))
+    before, after = (
+        losses(loaded.model),
+        losses(load_adapter(loaded.model, ran_checkout / "models/adapter", loaded.family)),
+    )
     fell = {row.unit: 0.0 for row in canaries}
     for row, old, new in zip(canaries, before, after, strict=True):
         fell[row.unit] += (old - new) / 2
@@ -159,8 +162,8 @@ def test_canaries_learned_by_heart_are_found_and_others_are_not(tiny_llava: Path
     encoded = encode_set(loaded, planned_canaries(settings, rows(9, rows_per_unit=3)), PRUNED)
     dice = np.random.default_rng(0)
     is_in_M = dice.random(120) < 0.5
-    section = Trainable(kind="lora", rank=4, alpha=8.0, targets=("q_proj", "down_proj"))
-    model = attach(loaded.model, section, loaded.family.LANGUAGE_MODEL, seed=0)
+    section = trainable(rank=4, alpha=8.0)
+    model = attach(loaded.model, section, loaded.family, seed=0)
     before_M = losses_of_rows("before", model, loaded.family, encoded, 64)
     optimizer = torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], lr=0.02)
     planted = collate(encoded, np.flatnonzero(is_in_M).tolist())

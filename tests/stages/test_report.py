@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from models import picture
 from pipeline.graph import stage_classes
 from stages.report import Report
-from stages.trainable.lora import load_adapter
+from stages.trainable.adapters import load_adapter
 from stages.vlm.family import load
 from tests.stages.reporting.finished_run import write_run
 
@@ -73,7 +73,8 @@ model = PeftModel.from_pretrained(base, "models/release").eval()
 print([*model(input_ids=given).logits[0, -1, :5].tolist()])
 """
     before, after = (eval(line) for line in without_this_project(script, checkout).splitlines())
-    ours = load_adapter(load(checkout / "models/backbone").model, checkout / "models/adapter")
+    base = load(checkout / "models/backbone")
+    ours = load_adapter(base.model, checkout / "models/adapter", base.family)
     with torch.no_grad():
         expected = ours(input_ids=torch.arange(8, 16)[None]).logits[0, -1, :5].tolist()
     assert after == pytest.approx(expected, abs=1e-5)

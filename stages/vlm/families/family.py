@@ -54,6 +54,10 @@ class Family(ABC):
     def slots_per_image(self, model: nn.Module) -> int | None:
         """Return the number of slots of every unpruned image; None where it depends on the image."""
 
+    def language(self, model: nn.Module) -> Any:
+        """Return the language model without its head: its decoder layers are ``.layers``."""
+        return unwrapped(model).model.language_model
+
     def attention_modules(self, model: nn.Module) -> list[nn.Module]:
         """Return the attention of every layer of the tower, first to last; other towers are a ValueError."""
         tower = self.tower(model)

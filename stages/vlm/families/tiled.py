@@ -27,6 +27,10 @@ class Tiled(Family):
         """Return the vision tower."""
         return unwrapped(model).model.vision_model
 
+    def language(self, model: nn.Module) -> Any:
+        """Return the language model without its head."""
+        return unwrapped(model).model.text_model
+
     def slots_per_image(self, model: nn.Module) -> int | None:
         """Tell that the number of slots depends on the image's shape."""
         return None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.files import canonical_json, read_json, sha256, write_json
-from stages.core.params import read_params
+from stages.core.params import read_params, read_section
 from stages.evaluation.accuracy import Accuracy
 from stages.evaluation.noised_accuracy import NoisedAccuracy
 from stages.privacy.accounting import Target
@@ -26,7 +26,8 @@ from stages.privacy.renyi_filter import Limit
 from stages.privacy.reserving import Reservation, Settlement, reserved, settled
 from stages.privacy.sampling import Sampling
 from stages.privacy.statement import statement_json
-from stages.trainable.lora import Trainable, attach, save_adapter
+from stages.trainable.adapters import attach, save_adapter
+from stages.trainable.settings import Trainable
 from stages.training.intents import Begun
 from stages.training.mechanism import Mechanism
 from stages.training.settling import reservation, settlement
@@ -91,9 +92,9 @@ def charge_of(stage: str, split: Split) -> dict[str, Any]:
 def write_adapter(root: Path) -> None:
     """Attach fresh adapters to the backbone and give factor B values too, so that they change answers."""
     loaded = load(root / "models/backbone")
-    section = read_params(root / "params.yaml")["trainable"]
-    trainable = Trainable(**{**section, "targets": tuple(section["targets"])})
-    model = attach(loaded.model, trainable, loaded.family.LANGUAGE_MODEL, seed=1)
+    params = root / "params.yaml"
+    section = read_section(read_params(params), "trainable", Trainable, params)
+    model = attach(loaded.model, section, loaded.family, seed=1)
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             weight.data.normal_(0, 0.3)

@@ -3,23 +3,19 @@
 import pytest
 import torch
 
-from models import ALL, load_float64, rows
+from models import ALL, load_float64, rows, trainable
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.records.encoded import collate
-from stages.trainable.lora import Trainable, attach, count_weights, load_adapter, save_adapter
+from stages.trainable.adapters import attach, count_weights, load_adapter, save_adapter
 from stages.vlm.encoder import encode_set
-from stages.vlm.family import family_of, load, weight_shapes
-
-
-def section(kind: str) -> Trainable:
-    return Trainable(kind=kind, rank=2, alpha=4.0, targets=("q_proj", "down_proj"))
+from stages.vlm.family import family_of, load, outline
 
 
 @pytest.mark.parametrize("kind", ["lora", "ffa_lora"])
 def test_the_weights_that_learn_are_as_many_as_the_plan_counted(tiny_llava, kind):
-    pattern = family_of(tiny_llava).LANGUAGE_MODEL
-    model = attach(load(tiny_llava).model, section(kind), pattern, seed=1)
-    counted = count_weights(weight_shapes(tiny_llava), section(kind), pattern)
+    family = family_of(tiny_llava)
+    model = attach(load(tiny_llava).model, trainable(kind=kind), family, seed=1)
+    counted = count_weights(outline(tiny_llava), trainable(kind=kind), family)
     assert TrainableLayers.of(model).flat().numel() == counted > 0
 
 
@@ -28,7 +24,7 @@ def test_the_start_is_the_frozen_model_and_a_stored_adapter_comes_back(tiny_llav
     loaded = load_float64(tiny_llava)
     batch = collate(encode_set(loaded, rows(2), ALL), [0, 1])
     before = loaded.family.row_losses(loaded.model, batch)
-    model = attach(loaded.model, section(kind), loaded.family.LANGUAGE_MODEL, seed=1).double()
+    model = attach(loaded.model, trainable(kind=kind), loaded.family, seed=1).double()
     assert torch.equal(loaded.family.row_losses(model, batch), before)
     layers = TrainableLayers.of(model)
     layers.assign(torch.randn(layers.flat().shape, generator=torch.Generator().manual_seed(0)).double())
@@ -36,5 +32,5 @@ def test_the_start_is_the_frozen_model_and_a_stored_adapter_comes_back(tiny_llav
     assert not torch.allclose(after, before)
     save_adapter(model, tmp_path, base=str(tiny_llava), revision=None)
     again = load_float64(tiny_llava)
-    restored = load_adapter(again.model, tmp_path).double()
+    restored = load_adapter(again.model, tmp_path, again.family).double()
     assert torch.allclose(again.family.row_losses(restored, batch), after, atol=1e-12)

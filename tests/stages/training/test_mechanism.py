@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models import PRUNED, load_float64, rows, speed
+from models import PRUNED, load_float64, rows, speed, trainable
 from stages.privacy.accounting import Target
 from stages.privacy.clipping import ClippedSum, Clipping
 from stages.privacy.planning import plan_for
@@ -15,7 +15,7 @@ from stages.privacy.prepared_noise import PreparedNoise
 from stages.privacy.sampling import Sampling
 from stages.privacy.stream import RunKey, Streams
 from stages.privacy.trainable_layers import TrainableLayers
-from stages.trainable.lora import Trainable, attach
+from stages.trainable.adapters import attach
 from stages.training.learner import Learner
 from stages.training.mechanism import Mechanism
 from stages.vlm.attribution import first_axis
@@ -59,8 +59,8 @@ def test_a_plan_that_contradicts_itself_is_refused(kind, other):
 
 def test_a_step_that_draws_nobody_still_adds_its_noise(tiny_llava):
     loaded = load_float64(tiny_llava)
-    section = Trainable(kind="lora", rank=2, alpha=4.0, targets=("q_proj",))
-    model = attach(loaded.model, section, loaded.family.LANGUAGE_MODEL, seed=1)
+    section = trainable(targets=("q_proj",))
+    model = attach(loaded.model, section, loaded.family, seed=1)
     layers = TrainableLayers.of(model, first_axis(model.config.model_type))
     learner = Learner(model, loaded.family, layers, encode_set(loaded, rows(1), PRUNED), speed())
     plan, streams = plan_of("gradient"), Streams(RunKey(bytes(32)), "f", "finetune")

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models import PRUNED, load_float64, rows, speed
+from models import PRUNED, load_float64, rows, speed, trainable
 from stages.privacy.trainable_layers import TrainableLayers
-from stages.trainable.lora import Trainable, attach
+from stages.trainable.adapters import attach
 from stages.training.learner import Learner
 from stages.training.preflight import require_exact, synthetic_subject
 from stages.vlm.attribution import first_axis
@@ -19,8 +19,8 @@ from stages.vlm.encoder import encode_set
 def learner(tiny_llava) -> Learner:
     loaded = load_float64(tiny_llava)
     encoded = encode_set(loaded, rows(2), PRUNED)
-    section = Trainable(kind="lora", rank=2, alpha=4.0, targets=("q_proj", "down_proj"))
-    model = attach(loaded.model, section, loaded.family.LANGUAGE_MODEL, seed=1).double()
+    section = trainable()
+    model = attach(loaded.model, section, loaded.family, seed=1).double()
     layers = TrainableLayers.of(model, first_axis(model.config.model_type))
     return Learner(model, loaded.family, layers, encoded, speed())
 

@@ -1,0 +1,17 @@
+"""Section ``trainable`` of a benchmark: LoRA adapters."""
+
+from collections.abc import Sequence
+
+from stages.trainable.settings import Kind, ReversibleSettings, SideSettings, Trainable
+
+
+def lora_section(kind: Kind, rank: int, targets: Sequence[str]) -> Trainable:
+    """Return adapters scaled by 2; what other kinds are made of is unused."""
+    return Trainable(
+        kind=kind,
+        rank=rank,
+        alpha=2.0 * rank,
+        targets=tuple(targets),
+        side=SideSettings(reduction=8, every=1),
+        reversible=ReversibleSettings(segment=4, width=8),
+    )
