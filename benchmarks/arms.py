@@ -89,6 +89,8 @@ class Settings:
             self.sampling,
             clipping=self.estimator.clipping(),
             rows_per_unit=self.estimator.rows_per_unit,
+            directions=self.estimator.directions(0),
+            noise=self.estimator.zeroth_order.noise,
         )
 
 

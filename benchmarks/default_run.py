@@ -27,7 +27,6 @@ from benchmarks.machine import machine
 from benchmarks.quartiles import quartiles
 from stages.core.files import read_json, sha256, write_json
 from stages.privacy.plan import Plan
-from stages.privacy.prepared_noise import PreparedNoise
 from stages.privacy.stream import RunKey, Streams
 from stages.records.store import read_rows
 from stages.training.learner import Learner
@@ -173,10 +172,10 @@ def one_step(settings: Settings, plan: Plan, learner: Learner, streams: Streams,
     mechanism, rows_by_unit = Mechanism.of(plan), learner.encoded.rows_by_unit()
     weights_P = learner.trainable.flat()
     start = time.perf_counter()
-    sizes = {name: weight.numel() for name, weight in learner.trainable.parameters().items()}
     units = mechanism.sample(rows_by_unit, streams, step)
-    with PreparedNoise(streams, sizes, step + 1) as noise:  # drawn within the step, not ahead of it
-        noisy = mechanism.release(mechanism.total(learner, units), noise, step)
+    noises = mechanism.prepared_noise(learner.trainable, streams, step + 1)
+    with noises as noise:  # drawn within the step, not ahead of it
+        noisy = mechanism.release(mechanism.total(learner, units, step), noise, step)
     kept_P = updated_weights(
         noisy, list(learner.trainable.slices().values()), settings.update, seed=0, step=step
     )

@@ -25,7 +25,6 @@ from stages.privacy.one_run_bound import CONFIDENCE, Guesses, epsilon_lower_boun
 from stages.privacy.plan import Plan
 from stages.privacy.planning import plan_for
 from stages.privacy.population import Population
-from stages.privacy.prepared_noise import PreparedNoise
 from stages.privacy.sampling import Sampling
 from stages.privacy.stream import RunKey, Streams
 from stages.privacy.trainable_layers import TrainableLayers
@@ -148,13 +147,12 @@ def published(trial: Trial, plan: Plan, is_in_M: NDArray[np.bool_], secret: byte
     learner = learner_of(canaries, trial.rows)
     units = [np.arange(trial.rows) + trial.rows * unit for unit in range(len(canaries))]
     blocks = learner.trainable.slices()
-    sizes = {name: where.stop - where.start for name, where in blocks.items()}
     streams = Streams(RunKey(secret), "white-box audit", "finetune")
     update = Update(prune=trial.prune, keep=0.5)
     total_P = torch.zeros(CANARIES, dtype=torch.float64)
-    with PreparedNoise(streams, sizes, trial.steps) as noise:
+    with mechanism.prepared_noise(learner.trainable, streams, trial.steps) as noise:
         for step in range(trial.steps):
-            total = mechanism.total(learner, mechanism.sample(units, streams, step))
+            total = mechanism.total(learner, mechanism.sample(units, streams, step), step)
             noisy = mechanism.release(total, noise, step)
             is_updated_P = updated_weights(noisy, list(blocks.values()), update, seed=PUBLIC_SEED, step=step)
             total_P += noisy.sum_P * is_updated_P

@@ -7,6 +7,7 @@ from pathlib import Path
 from stages.core.contract import Stage, reads, writes
 from stages.core.entry import main
 from stages.core.files import read_json, write_json
+from stages.core.seed import Seed
 from stages.evaluation.settings import EvaluateSettings
 from stages.privacy.accounting import Target
 from stages.privacy.plan import Others, beside_of
@@ -31,6 +32,7 @@ class MakePlan(Stage):
     trainable: Trainable
     data: Data
     evaluate: EvaluateSettings
+    seed: Seed
     importance: Path = reads("data/profile/profile.json")
     calibration: Path = reads("data/calibrate/calibration.json")
     backbone: Path = reads("models/backbone")
@@ -46,6 +48,8 @@ class MakePlan(Stage):
             clipping=self.estimator.clipping(),
             rows_per_unit=self.estimator.rows_per_unit,
             others=self._others(),
+            directions=self.estimator.directions(self.seed.public),
+            noise=self.estimator.zeroth_order.noise,
         )
         weights = count_weights(outline(self.backbone), self.trainable, family_of(self.backbone))
         for warning in warnings_of(plan, weights):

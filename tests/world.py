@@ -22,7 +22,6 @@ from stages.privacy.clipping import Clipping
 from stages.privacy.plan import Plan
 from stages.privacy.planning import plan_for
 from stages.privacy.population import Population
-from stages.privacy.prepared_noise import PreparedNoise
 from stages.privacy.sampling import Sampling, poisson_sample
 from stages.privacy.stream import RunKey, Streams
 from stages.training.intents import Intents
@@ -67,7 +66,7 @@ def world_learner(ranks: Ranks, *, shard: bool = False, recompute: bool = False)
 def total(learner: Learner, units: Sequence[Any] | None = None) -> list[float]:
     """Return the clipped sum of all units, or of some."""
     chosen = learner.encoded.rows_by_unit() if units is None else units
-    found = Mechanism.of(plan_of()).total(learner, chosen)
+    found = Mechanism.of(plan_of()).total(learner, chosen, 0)
     return found.sum_P.tolist()
 
 
@@ -84,9 +83,8 @@ def sampled(
 def noise(learner: Learner) -> list[float]:
     """Return the released sum of a step that drew nobody."""
     mechanism = Mechanism.of(plan_of())
-    sizes = {name: weight.numel() for name, weight in learner.trainable.parameters().items()}
-    empty = mechanism.total(learner, [])
-    with PreparedNoise(STREAMS, sizes, STEPS) as prepared:
+    empty = mechanism.total(learner, [], 0)
+    with mechanism.prepared_noise(learner.trainable, STREAMS, STEPS) as prepared:
         return mechanism.release(empty, prepared, 5).sum_P.tolist()
 
 

@@ -17,7 +17,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 Relation = Literal["add_or_remove_one", "replace_one"]
-Accountant = Literal["PLD", "RDP", "PRV", "closed form"]
+Accountant = Literal["PLD", "RDP", "PRV", "closed form", "pure epsilon"]
 Shape = Literal[
     "nothing",
     "Gaussian",
@@ -35,7 +35,7 @@ RELATIONS: Mapping[Relation, dp_accounting.NeighboringRelation] = {
 class Cell:
     """Who decides about a shape of event under a relation, and who may check.
 
-    PLD decides in every cell, so that what is priced alone can also be priced together.
+    What PLD decides can be priced together; pure epsilons are added to whatever that gives.
     """
 
     deciding: Accountant
@@ -49,9 +49,11 @@ TABLE: Mapping[tuple[Shape, Relation], Cell] = {
     ("Gaussian", "replace_one"): Cell("PLD", ("RDP", "closed form")),  # both at half the noise
     ("Poisson-sampled Gaussian", "add_or_remove_one"): Cell("PLD", ("RDP", "PRV")),
     ("Poisson-sampled Gaussian", "replace_one"): Cell("PLD", ()),
-    ("Laplace", "add_or_remove_one"): Cell("PLD", ("RDP",)),
-    ("Poisson-sampled Laplace", "add_or_remove_one"): Cell("PLD", ()),
+    ("Laplace", "add_or_remove_one"): Cell("pure epsilon", ()),
+    ("Poisson-sampled Laplace", "add_or_remove_one"): Cell("pure epsilon", ()),
 }
+_STEEP = 700.0
+"""Where e^epsilon is no float any more; sampling is not counted then."""
 SELECTION = (
     "private selection (RepeatAndSelect) is no charge of this pipeline: it holds only where the number of "
     "trials is drawn in secret, the score lies inside the event and nothing else of the trials leaves, while "
@@ -62,6 +64,7 @@ _KNOWN_GAPS: Mapping[Accountant, Callable[[float], tuple[float, float]]] = {
     "PRV": lambda epsilon: (0.98 * epsilon - 0.02, 1.02 * epsilon + 0.02),
     "closed form": lambda epsilon: (0.99 * epsilon - 2e-3, 1.001 * epsilon + 1e-4),  # PLD rounds up
     "PLD": lambda epsilon: (epsilon, epsilon),
+    "pure epsilon": lambda epsilon: (epsilon, epsilon),
 }
 """Between which values a check must lie, given the deciding epsilon."""
 
@@ -90,8 +93,9 @@ def cell_of(events: Sequence[dp_event.DpEvent], relation: Relation) -> Cell:
                 + ", ".join(f"{known} under {under}" for known, under in TABLE)
             )
         cells.append(TABLE[shape, relation])
-    valid: list[set[Accountant]] = [{cell.deciding, *cell.checks} for cell in cells]
-    others = set.intersection(*valid) - {"PLD"}
+    if all(cell.deciding == "pure epsilon" for cell in cells):
+        return Cell("pure epsilon", ())
+    others = set.intersection(*(set(cell.checks) for cell in cells))
     return Cell("PLD", tuple(name for name in ("RDP", "PRV", "closed form") if name in others))
 
 
@@ -158,12 +162,34 @@ def price(
 ) -> float:
     """Return the epsilon at ``delta`` of ``events`` composed, by one accountant, which must be valid.
 
-    ``grid`` is PLD's discretisation: it rounds up to multiples of it.
+    ``grid`` is PLD's discretisation: it rounds up to multiples of it. Whatever the accountant, pure epsilons
+    are added to its price (basic composition): one is (epsilon, 0)-DP, whatever its dimension.
+
+    Edge cases: at delta 0 anything but pure epsilons is infinite.
     """
     found = leaves(events)
-    if not found:
-        return 0.0
-    return _PRICE[accountant](found, delta, relation, grid)
+    pure = math.fsum(leaf.count * pure_epsilon(leaf) for leaf in found if "Laplace" in leaf.shape)
+    rest = [leaf for leaf in found if "Laplace" not in leaf.shape]
+    if not rest:
+        return pure
+    return pure + (_PRICE[accountant](rest, delta, relation, grid) if delta else math.inf)
+
+
+def pure_epsilon(leaf: Leaf) -> float:
+    """Return the epsilon, at delta 0, of Laplace noise on numbers of bounded L1 norm, sampled or not.
+
+    epsilon = 1 / b for noise b times the bound (Dwork and Roth 2014, Theorem 3.6), in any number of
+    dimensions; ln(1 + q (e^epsilon - 1)) where a unit joins with chance q (Balle et al. 2018, Theorem 8).
+    """
+    event, rate = leaf.event, 1.0
+    if isinstance(event, dp_event.PoissonSampledDpEvent):
+        rate, event = event.sampling_probability, leaves([event.event])[0].event
+    if not 0 <= rate <= 1 or not event.noise_multiplier >= 0:
+        raise ValueError(f"no accountant is known to be right for the event {leaf.event}")
+    once = 1 / event.noise_multiplier if event.noise_multiplier else math.inf
+    if rate == 1 or once > _STEEP:
+        return once
+    return math.log1p(rate * math.expm1(once))
 
 
 def within_known_gap(accountant: Accountant, check: float, deciding: float) -> bool:

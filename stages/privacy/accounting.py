@@ -14,6 +14,7 @@ from typing import Literal
 import dp_accounting
 
 from stages.privacy.accountants import Accountant, Relation, cell_of, price
+from stages.privacy.directions import Distribution
 
 ACCOUNTANT = f"dp_accounting {version('dp-accounting')} PLD"
 FINE_GRID = 1e-4
@@ -34,8 +35,8 @@ class Target:
         """Refuse a promise that promises nothing."""
         if not (self.epsilon > 0 and math.isfinite(self.epsilon)):
             raise ValueError(f"privacy.epsilon must be positive and finite, got {self.epsilon}")
-        if not 0 < self.delta < 1:
-            raise ValueError(f"privacy.delta must lie between 0 and 1, got {self.delta}")
+        if not 0 <= self.delta < 1:
+            raise ValueError(f"privacy.delta must lie in [0, 1), got {self.delta}")
 
 
 def epsilon_of(
@@ -99,9 +100,12 @@ def _epsilon_by(
     return price(accountant, events, delta, relation, grid=grid)
 
 
-def step_event(rate: float, noise_multiplier: float, steps: int) -> dp_accounting.DpEvent:
+def step_event(
+    rate: float, noise_multiplier: float, steps: int, noise: Distribution = "gaussian"
+) -> dp_accounting.DpEvent:
     """Return the event of ``steps`` noisy sums over Poisson-sampled batches."""
-    once = dp_accounting.PoissonSampledDpEvent(rate, dp_accounting.GaussianDpEvent(noise_multiplier))
+    of = dp_accounting.GaussianDpEvent if noise == "gaussian" else dp_accounting.LaplaceDpEvent
+    once = dp_accounting.PoissonSampledDpEvent(rate, of(noise_multiplier))
     return dp_accounting.SelfComposedDpEvent(once, steps)
 
 

@@ -13,26 +13,31 @@ from torch import Tensor
 
 Rule = Literal["flat", "automatic"]
 Groups = Literal["whole", "layer"]
+Norm = Literal["l2", "l1"]
 AUTOMATIC_STABILITY = 0.01
 """gamma of automatic clipping (Bu et al. 2023, section 3)."""
 
 
 @dataclass(frozen=True)
 class ClippedSum:
-    """A sum over units to which each contributes at most ``clip`` in L2 norm."""
+    """A sum over units to which each contributes at most ``clip`` in ``norm``."""
 
     sum_P: Tensor
     clip: float
+    norm: Norm = "l2"
 
     def sensitivity(self) -> float:
-        """Return the L2 distance by which adding or removing one unit moves the sum."""
+        """Return the distance in ``norm`` by which adding or removing one unit moves the sum."""
         return self.clip
 
     def __add__(self, other: "ClippedSum") -> "ClippedSum":
         """Add sums over disjoint units."""
-        if self.clip != other.clip:
-            raise ValueError(f"sums clipped at {self.clip} and {other.clip} have no common sensitivity")
-        return ClippedSum(self.sum_P + other.sum_P, self.clip)
+        if (self.clip, self.norm) != (other.clip, other.norm):
+            raise ValueError(
+                f"sums clipped at {self.clip} ({self.norm}) and {other.clip} ({other.norm}) have no common "
+                "sensitivity"
+            )
+        return ClippedSum(self.sum_P + other.sum_P, self.clip, self.norm)
 
 
 @dataclass(frozen=True)
@@ -71,12 +76,12 @@ def clip_factors(squared_U_by_layer: Mapping[str, Tensor], clipping: Clipping) -
     return dict(zip(squared_U_by_layer, factors_LU, strict=True))
 
 
-def clip_sum(grads_UP: Tensor, clip: float) -> ClippedSum:
-    """Scale every unit's gradient to L2 norm at most ``clip``, then add them.
+def clip_sum(grads_UP: Tensor, clip: float, *, rule: Rule = "flat", norm: Norm = "l2") -> ClippedSum:
+    """Scale what every unit contributes to ``norm`` at most ``clip``, then add up.
 
     Norms, products and sum in float64.
 
-    Guarantee: adding or removing one unit moves ``sum_P`` by at most ``clip`` in L2 norm, up to rounding in
+    Guarantee: adding or removing one unit moves ``sum_P`` by at most ``clip`` in ``norm``, up to rounding in
     float64, whatever the unit holds.
 
     Edge cases: no units gives zeros; a zero gradient adds nothing; one with NaN or infinity adds nothing.
@@ -85,10 +90,10 @@ def clip_sum(grads_UP: Tensor, clip: float) -> ClippedSum:
     tensor([0.6000, 1.3000], dtype=torch.float64)
     """
     wide_UP = grads_UP.double()
-    squared_U = torch.linalg.vector_norm(wide_UP, dim=1).square()
-    scale_U = clip_factors({"": squared_U}, Clipping(clip))[""]
+    squared_U = torch.linalg.vector_norm(wide_UP, ord=1 if norm == "l1" else 2, dim=1).square()
+    scale_U = clip_factors({"": squared_U}, Clipping(clip, rule))[""]
     rows_UP = (scale_U[:, None] * wide_UP).where((scale_U > 0)[:, None], 0.0)
-    return ClippedSum(rows_UP.sum(dim=0), clip)
+    return ClippedSum(rows_UP.sum(dim=0), clip, norm)
 
 
 def _factor(norms_LU: Tensor, bound: float, rule: str) -> Tensor:

@@ -115,7 +115,8 @@ def _executed(trace: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, An
         return None
     if plan.get("mechanism") == "none":
         return {"class": "NonPrivateDpEvent"}
-    once = {"class": "GaussianDpEvent", "noise_multiplier": plan.get("noise_multiplier")}
+    noise = "LaplaceDpEvent" if plan.get("mechanism") == "laplace" else "GaussianDpEvent"
+    once = {"class": noise, "noise_multiplier": plan.get("noise_multiplier")}
     sampled = {
         "class": "PoissonSampledDpEvent",
         "sampling_probability": sampling.get("rate"),

@@ -10,11 +10,15 @@ from stages.core.schema import parse
 from stages.privacy.accountants import Relation
 from stages.privacy.accounting import FINE_GRID, Composition, Target, composed_epsilon, step_event
 from stages.privacy.clipping import Groups, Rule
+from stages.privacy.directions import Directions
 from stages.privacy.events import event_from_json
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
 
-VERSION = 2
+VERSION = 3
+EstimatorKind = Literal["gradient", "zeroth_order", "nonprivate"]
+"""gradient: per-unit clipped gradients (DP-SGD). zeroth_order: slopes along public directions, by forward
+passes alone (DPZero, DP-AggZO). nonprivate: the reference; public populations only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,17 +80,20 @@ class Plan:
     relation: Relation
     target_epsilon: float
     delta: float
-    mechanism: Literal["gaussian", "none"]
+    mechanism: Literal["gaussian", "laplace", "none"]
+    estimator: EstimatorKind
+    directions: Directions | None
+    """Those of zeroth order; None for other estimators."""
     sampler: Literal["poisson"]
     sampling: Sampling
     rows_per_unit: int
     clip: float | None
-    """L2 norm of one unit's gradient; None without privacy."""
+    """Norm of what one unit contributes, L1 for laplace and L2 for gaussian; None without privacy."""
     clip_rule: Rule | None
     clip_groups: Groups | None
     """How a unit is brought to that norm (stages/privacy/clipping.py); None without privacy."""
     noise_multiplier: float | None
-    """Noise standard deviation / clip; None without privacy."""
+    """Noise standard deviation (laplace: scale) / clip; None without privacy."""
     others: Others
     accountant: str
     epsilon: float | None
@@ -100,7 +107,7 @@ class Plan:
             return dp_accounting.NonPrivateDpEvent()
         if self.noise_multiplier is None:
             raise ValueError(f"mechanism '{self.mechanism}' has no noise multiplier, so nothing prices it")
-        return step_event(self.sampling.rate, self.noise_multiplier, steps)
+        return step_event(self.sampling.rate, self.noise_multiplier, steps, self.mechanism)
 
     @property
     def target(self) -> Target:

@@ -9,7 +9,6 @@ from stages.privacy.plan import Plan
 from stages.privacy.priceable import require_priceable
 from stages.privacy.stated_accountant import accountant_findings, agrees
 
-_ESTIMATOR_OF = {"gaussian": "gradient", "none": "nonprivate"}
 _ONCE_CALLED = {"population": "privacy.population", "privacy": "privacy.target"}
 """Names of sections of params.yaml in the first evidence."""
 _CONFIGURED: Mapping[str, tuple[str, str]] = {
@@ -37,11 +36,30 @@ def plan_findings(plan: Plan, stored: Mapping[str, Any], lock: Lock) -> Iterator
     yield from accountant_findings(PLAN, plan.accountant)
     yield from _mechanism(plan)
     keys = dict(_CONFIGURED)
-    if plan.mechanism == "gaussian":
+    if plan.mechanism != "none":
         keys |= {key: ("estimator", key) for key in _OF_NOISE if key in stored}
     for name, (section, key) in keys.items():
         yield from _configured(name, _at(stored, name), lock, section, key)
-    yield from _configured("mechanism", _ESTIMATOR_OF[plan.mechanism], lock, "estimator", "kind")
+    yield from _configured("estimator", plan.estimator, lock, "estimator", "kind")
+    yield from _directions(plan, lock)
+
+
+def _directions(plan: Plan, lock: Lock) -> Iterator[Finding]:
+    """Yield what contradicts the directions of zeroth order and the noise on its slopes."""
+    if (plan.estimator == "zeroth_order") != (plan.directions is not None):
+        yield Finding(PLAN, f"estimator '{plan.estimator}' does not go with its directions")
+    if plan.estimator == "gradient" and plan.mechanism != "gaussian":
+        yield Finding(PLAN, f"estimator 'gradient' does not go with mechanism '{plan.mechanism}'")
+    if (plan.estimator == "nonprivate") != (plan.mechanism == "none"):
+        yield Finding(PLAN, f"estimator '{plan.estimator}' does not go with mechanism '{plan.mechanism}'")
+    if plan.directions is None:
+        return
+    recorded = lock.parameter("plan", "estimator", "zeroth_order")
+    known = recorded if isinstance(recorded, dict) else {}
+    seed = lock.parameter("plan", "seed", "public")
+    of_plan = (plan.directions.count, plan.directions.perturbation, plan.mechanism, plan.directions.seed)
+    if of_plan != (known.get("directions"), known.get("perturbation"), known.get("noise"), seed):
+        yield Finding(PLAN, "its directions are not those of the public configuration that dvc.lock records")
 
 
 def _mechanism(plan: Plan) -> Iterator[Finding]:

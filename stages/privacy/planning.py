@@ -8,7 +8,8 @@ import dp_accounting
 
 from stages.privacy.accounting import ACCOUNTANT, COARSE_GRID, FINE_GRID, Target, step_event
 from stages.privacy.clipping import Clipping
-from stages.privacy.plan import NOTHING_ELSE, VERSION, Others, Plan
+from stages.privacy.directions import Directions, Distribution
+from stages.privacy.plan import NOTHING_ELSE, VERSION, EstimatorKind, Others, Plan
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
 
@@ -18,7 +19,7 @@ _SMALLEST_NOISE, _LARGEST_NOISE = 0.3, 1e4
 
 
 def plan_for(
-    kind: Literal["gradient", "nonprivate"],
+    kind: EstimatorKind,
     target: Target,
     population: Population,
     sampling: Sampling,
@@ -26,11 +27,17 @@ def plan_for(
     clipping: Clipping,
     rows_per_unit: int,
     others: Others = NOTHING_ELSE,
+    directions: Directions | None = None,
+    noise: Distribution = "gaussian",
 ) -> Plan:
-    """Return the plan of an estimator kind."""
+    """Return the plan of an estimator kind; ``directions`` and ``noise`` are those of zeroth order."""
     more: dict[str, Any] = {"rows_per_unit": rows_per_unit, "others": others}
     if kind == "nonprivate":
         return plan_nonprivate(target, population, sampling, **more)
+    if (kind == "zeroth_order") != (directions is not None):
+        raise ValueError("estimator.kind zeroth_order, and no other, looks along directions")
+    if kind == "zeroth_order":
+        more |= {"directions": directions, "noise": noise}
     return plan_private(target, population, sampling, clipping=clipping, **more)
 
 
@@ -42,12 +49,15 @@ def plan_private(
     clipping: Clipping,
     rows_per_unit: int,
     others: Others = NOTHING_ELSE,
+    directions: Directions | None = None,
+    noise: Distribution = "gaussian",
 ) -> Plan:
     """Find the smallest noise multiplier (to 1e-3) at which all steps and the other charges meet the target.
 
     Guarantee: ``plan.others.epsilon(plan.event(plan.sampling.steps), target) <= target.epsilon``.
     """
     require_meaningful(target, population)
+    require_pure(target, others, noise)
     already = others.epsilon(dp_accounting.NoOpDpEvent(), target)
     if already >= target.epsilon:
         stages = ", ".join(charge.stage for charge in others.charges)
@@ -57,7 +67,8 @@ def plan_private(
         )
 
     def spent(noise_multiplier: float, grid: float = FINE_GRID) -> float:
-        return others.epsilon(step_event(sampling.rate, noise_multiplier, sampling.steps), target, grid)
+        event = step_event(sampling.rate, noise_multiplier, sampling.steps, noise)
+        return others.epsilon(event, target, grid)
 
     noise_multiplier = _smallest_meeting(spent, target.epsilon)
     if noise_multiplier is None:
@@ -69,7 +80,9 @@ def plan_private(
         )
     return Plan(
         **_shared(target, population, sampling, rows_per_unit, others),
-        mechanism="gaussian",
+        mechanism=noise,
+        estimator="gradient" if directions is None else "zeroth_order",
+        directions=directions,
         clip=clipping.clip,
         clip_rule=clipping.rule,
         clip_groups=clipping.groups,
@@ -96,6 +109,8 @@ def plan_nonprivate(
     return Plan(
         **_shared(target, population, sampling, rows_per_unit, others),
         mechanism="none",
+        estimator="nonprivate",
+        directions=None,
         clip=None,
         clip_rule=None,
         clip_groups=None,
@@ -132,20 +147,41 @@ def require_meaningful(target: Target, population: Population) -> None:
         )
 
 
+def require_pure(target: Target, others: Others, noise: Distribution) -> None:
+    """Refuse delta 0 where a Gaussian is involved, which has no epsilon there."""
+    if target.delta > 0:
+        return
+    if noise == "gaussian":
+        raise ValueError(
+            "privacy.delta 0 asks for a pure epsilon, which Gaussian noise never gives: set estimator.kind "
+            "to zeroth_order and estimator.zeroth_order.noise to laplace, or raise privacy.delta"
+        )
+    if others.charges:
+        stages = ", ".join(charge.stage for charge in others.charges)
+        raise ValueError(
+            f"privacy.delta 0 asks for a pure epsilon, but {stages} would add Gaussian noise: make those "
+            "choices on public records, or raise privacy.delta"
+        )
+
+
 def noise_to_signal(plan: Plan, weights: int) -> float:
     """Return the L2 norm of the mean update's noise over the largest norm a clipped mean gradient can have.
 
-    sigma sqrt(P) / B for P trainable weights and expected batch B.
+    sigma sqrt(P) / B for P trainable weights and expected batch B; of zeroth order's slopes, each of
+    which is bounded by the clip, sigma / B (Laplace noise: sqrt(2) sigma / B).
     """
     if plan.noise_multiplier is None:
         return 0.0
+    if plan.directions is not None:
+        spread = math.sqrt(2) if plan.mechanism == "laplace" else 1.0
+        return spread * plan.noise_multiplier / plan.sampling.expected_batch
     return plan.noise_multiplier * math.sqrt(weights) / plan.sampling.expected_batch
 
 
 def warnings_of(plan: Plan, weights: int) -> list[str]:
     """Return what is allowed but silly, one sentence each."""
     found = []
-    if plan.target_epsilon > 10 and plan.mechanism == "gaussian":
+    if plan.target_epsilon > 10 and plan.mechanism != "none":
         found.append(
             f"epsilon {plan.target_epsilon:g} protects little: one unit may change odds by "
             f"e^{plan.target_epsilon:g}"

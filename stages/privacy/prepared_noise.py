@@ -12,15 +12,17 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from stages.privacy.directions import Distribution
 from stages.privacy.stream import Streams
 
 
 @dataclass(frozen=True)
 class StandardNoise:
-    """Independent standard normal numbers that have served no other sum; made by ``PreparedNoise`` only."""
+    """Independent standard numbers that have served no other sum; made by ``PreparedNoise`` only."""
 
     standard_P: Tensor = field(repr=False)
     """In float64, on the device of the sum that it is for."""
+    distribution: Distribution = "gaussian"
 
 
 class PreparedNoise:
@@ -32,13 +34,19 @@ class PreparedNoise:
     """
 
     def __init__(
-        self, streams: Streams, sizes: Mapping[str, int], steps: int, device: torch.device | str = "cpu"
+        self,
+        streams: Streams,
+        sizes: Mapping[str, int],
+        steps: int,
+        device: torch.device | str = "cpu",
+        distribution: Distribution = "gaussian",
     ) -> None:
         """Expect steps below ``steps``; ``sizes`` are the weights of every trainable tensor, by name.
 
         Noise is drawn on the CPU and brought to ``device``, bit for bit the same on any.
         """
         self._streams, self._sizes, self._steps, self._device = streams, dict(sizes), steps, device
+        self._distribution: Distribution = distribution
         self._last = -1
         self._next: tuple[int, Future[Tensor]] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="noise")
@@ -56,7 +64,7 @@ class PreparedNoise:
         else:
             standard_P = self._draw(step)
         self._next = (step + 1, self._thread.submit(self._draw, step + 1)) if step + 1 < self._steps else None
-        return StandardNoise(standard_P)
+        return StandardNoise(standard_P, self._distribution)
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -73,7 +81,8 @@ class PreparedNoise:
         standard_P = torch.empty(sum(self._sizes.values()), dtype=torch.float64, pin_memory=is_pinned)
         start = 0
         for name, size in self._sizes.items():
-            drawn = self._streams.at("noise", step, name).gaussian(size)
+            stream = self._streams.at("noise", step, name)
+            drawn = stream.gaussian(size) if self._distribution == "gaussian" else stream.laplace(size)
             standard_P[start : start + size] = torch.from_numpy(drawn)
             start += size
         return standard_P.to(self._device, non_blocking=True)

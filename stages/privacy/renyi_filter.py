@@ -18,7 +18,7 @@ import dp_accounting
 import numpy
 from dp_accounting import rdp
 
-from stages.privacy.accountants import Relation
+from stages.privacy.accountants import Relation, leaves, pure_epsilon
 from stages.privacy.accounting import is_nonprivate
 from stages.privacy.events import event_from_json
 
@@ -29,6 +29,7 @@ ROUNDING = 1e-6
 _PRICED = (
     dp_accounting.NoOpDpEvent,
     dp_accounting.GaussianDpEvent,
+    dp_accounting.LaplaceDpEvent,
     dp_accounting.PoissonSampledDpEvent,
     dp_accounting.SelfComposedDpEvent,
     dp_accounting.ComposedDpEvent,
@@ -136,6 +137,14 @@ def cost_of(event: dp_accounting.DpEvent, order: float, relation: Relation) -> f
     if is_nonprivate(event):
         return math.inf
     _require_priced(event)
+    if _has_laplace(event):
+        found = leaves([event])
+        pure = [leaf for leaf in found if "Laplace" in leaf.shape]
+        rest = [
+            dp_accounting.SelfComposedDpEvent(leaf.event, leaf.count) for leaf in found if leaf not in pure
+        ]
+        others = cost_of(dp_accounting.ComposedDpEvent(rest), order, relation) if rest else 0.0
+        return others + math.fsum(leaf.count * _rdp_of_pure(pure_epsilon(leaf), order) for leaf in pure)
     accountant = rdp.RdpAccountant(orders=[order])
     try:
         with numpy.errstate(all="ignore"):  # noise so small that its RDP is infinite
@@ -148,6 +157,17 @@ def cost_of(event: dp_accounting.DpEvent, order: float, relation: Relation) -> f
     return cost
 
 
+def _rdp_of_pure(epsilon: float, order: float) -> float:
+    """Return the RDP that (epsilon, 0)-DP implies, reached by randomised response.
+
+    Bun and Steinke 2016, Proposition 3.3.
+    """
+    likely, unlikely = -math.log1p(math.exp(-epsilon)), -epsilon - math.log1p(math.exp(-epsilon))
+    one, other = (order * a + (1 - order) * b for a, b in ((likely, unlikely), (unlikely, likely)))
+    high, low = max(one, other), min(one, other)
+    return (high + math.log1p(math.exp(low - high))) / (order - 1)
+
+
 def stored_cost(event: Mapping[str, Any], order: float, relation: Relation) -> float:
     """Return ``cost_of`` an event in its stored form; each distinct event is priced once a process."""
     return _stored_cost(json.dumps(event, sort_keys=True), order, relation)
@@ -156,6 +176,14 @@ def stored_cost(event: Mapping[str, Any], order: float, relation: Relation) -> f
 @cache
 def _stored_cost(event: str, order: float, relation: Relation) -> float:
     return cost_of(event_from_json(json.loads(event)), order, relation)
+
+
+def _has_laplace(event: dp_accounting.DpEvent) -> bool:
+    if isinstance(event, dp_accounting.ComposedDpEvent):
+        return any(map(_has_laplace, event.events))
+    if isinstance(event, dp_accounting.SelfComposedDpEvent | dp_accounting.PoissonSampledDpEvent):
+        return _has_laplace(event.event)
+    return isinstance(event, dp_accounting.LaplaceDpEvent)
 
 
 def _require_priced(event: dp_accounting.DpEvent) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from stages.core.canonical import canonical_json
@@ -93,6 +94,9 @@ def _steps(plan: Plan, steps: list[dict[str, Any]]) -> Iterator[Finding]:
 
 def _planned(plan: Plan) -> dict[str, Any]:
     return {
+        "estimator": plan.estimator,
+        "directions": None if plan.directions is None else asdict(plan.directions),
+        "noise": None if plan.mechanism == "none" else plan.mechanism,
         "sampler": plan.sampler,
         "rate": plan.sampling.rate,
         "expected_batch": plan.sampling.expected_batch,

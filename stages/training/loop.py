@@ -17,7 +17,6 @@ from stages.core.progress import progress
 from stages.core.ranks import RankLost, noticing_loss
 from stages.core.stopping import not_stopped
 from stages.privacy.plan import Plan
-from stages.privacy.prepared_noise import PreparedNoise
 from stages.privacy.stream import Streams
 from stages.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from stages.training.intents import Intents, way_out
@@ -55,7 +54,6 @@ def train(
     mechanism = Mechanism.of(plan)
     rows_by_unit = learner.encoded.rows_by_unit()
     blocks = learner.trainable.slices()
-    sizes = {name: where.stop - where.start for name, where in blocks.items()}
     steps = plan.sampling.steps
     saving = _Saving(folder, load_checkpoint(folder.checkpoint, streams.fingerprint, learner.device))
     state = saving.saved or _start(streams, learner)
@@ -65,7 +63,7 @@ def train(
     learner.ranks.require_same(streams.release_id(), "run keys")
     with (
         progress(streams.stage, steps) as advance,
-        PreparedNoise(streams, sizes, steps, learner.device) as noise,
+        mechanism.prepared_noise(learner.trainable, streams, steps) as noise,
         saving.when_stopped(steps),
     ):
         for step in range(state.step, steps):
@@ -73,10 +71,11 @@ def train(
             learner.trainable.assign(learner.ranks.from_leader(state.weights_P.clone()))
             # private from here
             units = mechanism.sample(rows_by_unit, streams, step)
-            total = mechanism.total(learner, units)
-            noisy = mechanism.release(total, noise, step)
+            total = mechanism.total(learner, units, step)
+            released = mechanism.release(total, noise, step)
             del units, total
             # public from here
+            noisy = mechanism.gradient(released, learner.trainable, step)
             is_updated_P = updated_weights(
                 noisy, list(blocks.values()), choices.update, seed=choices.seed, step=step
             )
@@ -106,7 +105,7 @@ def follow(plan: Plan, learner: Learner, streams: Streams, first_step: int) -> N
     for step in range(first_step, plan.sampling.steps):
         learner.trainable.assign(learner.ranks.from_leader(learner.trainable.flat()))
         # private from here
-        mechanism.total(learner, mechanism.sample(rows_by_unit, streams, step))
+        mechanism.total(learner, mechanism.sample(rows_by_unit, streams, step), step)
 
 
 class _Saving:

@@ -8,21 +8,27 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.privacy.clipping import ClippedSum, Clipping, Groups, Rule
+from stages.privacy.clipping import ClippedSum, Clipping, Groups, Norm, Rule
+from stages.privacy.directions import Directions, Distribution
 from stages.privacy.noise import NoisySum, add_noise, publish
-from stages.privacy.plan import Plan
+from stages.privacy.plan import EstimatorKind, Plan
 from stages.privacy.prepared_noise import PreparedNoise
 from stages.privacy.sampling import choose_rows, poisson_sample
 from stages.privacy.stream import Streams
+from stages.privacy.trainable_layers import TrainableLayers
 from stages.training.estimators import clipped_gradient_sum, plain_gradient_sum
 from stages.training.learner import Learner
 from stages.training.micro_batches import Units
+from stages.training.zeroth_order import along, clipped_slope_sum
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mechanism:
     """The parameters of a step that the accountant prices; ``clip`` and noise are None without privacy."""
 
+    estimator: EstimatorKind
+    directions: Directions | None
+    noise: Distribution | None
     sampler: Literal["poisson"]
     rate: float
     expected_batch: float
@@ -34,7 +40,7 @@ class Mechanism:
 
     def __post_init__(self) -> None:
         """Refuse clipping without noise, and noise without clipping."""
-        bound = (self.clip, self.clip_rule, self.clip_groups, self.noise_multiplier)
+        bound = (self.clip, self.clip_rule, self.clip_groups, self.noise, self.noise_multiplier)
         if any(part is None for part in bound) != all(part is None for part in bound):
             raise ValueError(
                 f"clip {self.clip} does not go with noise multiplier {self.noise_multiplier}: a step has "
@@ -47,6 +53,9 @@ class Mechanism:
         if (plan.mechanism == "none") != (plan.clip is None):
             raise ValueError(f"mechanism '{plan.mechanism}' of the plan does not go with clip {plan.clip}")
         return cls(
+            estimator=plan.estimator,
+            directions=plan.directions,
+            noise=None if plan.mechanism == "none" else plan.mechanism,
             sampler=plan.sampler,
             rate=plan.sampling.rate,
             expected_batch=plan.sampling.expected_batch,
@@ -69,20 +78,40 @@ class Mechanism:
             for unit in sampled
         ]
 
-    def total(self, learner: Learner, units: Units) -> ClippedSum | Tensor:
+    def total(self, learner: Learner, units: Units, step: int) -> ClippedSum | Tensor:
         """Return the sum over the sampled units, each process having looked at its share.
+
+        Of gradients, shape (P,), or of slopes along the public directions of ``step``, shape (K,).
 
         Guarantee: clipped (with privacy), one unit moves it by at most ``clip``; it is still private.
         """
         if self.clip is None or self.clip_rule is None or self.clip_groups is None:
             return plain_gradient_sum(learner, units)
-        return clipped_gradient_sum(learner, units, Clipping(self.clip, self.clip_rule, self.clip_groups))
+        clipping = Clipping(self.clip, self.clip_rule, self.clip_groups)
+        if self.directions is None:
+            return clipped_gradient_sum(learner, units, clipping)
+        norm: Norm = "l1" if self.noise == "laplace" else "l2"
+        return clipped_slope_sum(learner, units, self.directions, clipping, norm, step)
+
+    def prepared_noise(self, trainable: TrainableLayers, streams: Streams, steps: int) -> PreparedNoise:
+        """Return the noise of every step: as many numbers as ``total`` has, on the device of the weights."""
+        sizes = {name: where.stop - where.start for name, where in trainable.slices().items()}
+        if self.directions is not None:
+            sizes = {"slopes": self.directions.count}
+        device = next(iter(trainable.parameters().values())).device
+        return PreparedNoise(streams, sizes, steps, device, self.noise or "gaussian")
+
+    def gradient(self, noisy: NoisySum, trainable: TrainableLayers, step: int) -> NoisySum:
+        """Return a released sum as one over weights, shape (P,): post-processing, nothing is read again."""
+        if self.directions is None:
+            return noisy
+        return along(noisy, self.directions, trainable, step)
 
     def release(self, total: ClippedSum | Tensor, noise: PreparedNoise, step: int) -> NoisySum:
         """Return the sum that may be published; asked once a step, by the process that leads.
 
-        Guarantee: with ``sample`` and ``total``, the event PoissonSampled(rate, Gaussian(noise_multiplier));
-        without clipping and noise, no privacy at all.
+        Guarantee: with ``sample`` and ``total``, the event PoissonSampled(rate, Gaussian(noise_multiplier)),
+        or that of Laplace; without clipping and noise, no privacy at all.
         """
         if self.noise_multiplier is None:
             if isinstance(total, ClippedSum):

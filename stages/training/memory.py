@@ -103,8 +103,8 @@ def _peak(learner: Learner, plan: Plan, shapes: list[Shape]) -> int:
     units = [np.array([row]) for row in range(len(shapes)) for _ in range(learner.ranks.world)]
 
     mechanism = Mechanism.of(plan)
-    mechanism.total(synthetic, units)  # what a first run leaves behind is not a step's
+    mechanism.total(synthetic, units, step=0)  # what a first run leaves behind is not a step's
     with Allocations(learner.model) as allocations:
-        mechanism.total(synthetic, units)
+        mechanism.total(synthetic, units, step=0)
     peak: int = allocations.peak
     return peak

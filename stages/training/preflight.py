@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from stages.core.files import write_json
-from stages.privacy.preflight import Subject, preflight
+from stages.privacy.alone import loss_preflight
+from stages.privacy.preflight import Report, Subject, preflight
 from stages.privacy.segments import Segments
 from stages.training.learner import Learner
 from stages.training.micro_batches import MicroBatch
@@ -16,13 +17,19 @@ from stages.training.synthetic_rows import small_shapes, synthetic_learner
 
 def require_exact(learner: Learner, diagnostics: Path | None) -> None:
     """Refuse a model on which per-unit gradients are not exact; the measurements go to ``diagnostics``."""
-    report = preflight(synthetic_subject(learner))
+    _require(preflight(synthetic_subject(learner)), diagnostics, "the DP engine is not exact on this model")
+
+
+def require_alone(learner: Learner, diagnostics: Path | None) -> None:
+    """Refuse a model on which rows see each other; the measurements go to ``diagnostics``."""
+    _require(loss_preflight(synthetic_subject(learner)), diagnostics, "this model's losses couple its rows")
+
+
+def _require(report: Report, diagnostics: Path | None, fault: str) -> None:
     if diagnostics is not None:
         write_json(diagnostics, report.to_json())
     if report.reasons:
-        raise ValueError(
-            f"the DP engine is not exact on this model, so nothing was trained: {'; '.join(report.reasons)}"
-        )
+        raise ValueError(f"{fault}, so nothing was trained: {'; '.join(report.reasons)}")
 
 
 def synthetic_subject(learner: Learner) -> Subject:

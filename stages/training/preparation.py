@@ -13,7 +13,7 @@ from stages.trainable.adapters import attach
 from stages.trainable.settings import Trainable
 from stages.training.learner import Learner
 from stages.training.memory import within_memory
-from stages.training.preflight import require_exact
+from stages.training.preflight import require_alone, require_exact
 from stages.vlm.activations import recompute_activations
 from stages.vlm.attribution import first_axis
 from stages.vlm.family import load
@@ -58,6 +58,8 @@ def learner_for(
         recompute_activations(model)
     layers = TrainableLayers.of(model, first_axis(loaded.model.config.model_type))
     learner = Learner(model, loaded.family, layers, encoded, speed, ranks)
-    if plan.mechanism != "none":
+    if plan.estimator == "gradient":
         require_exact(learner, diagnostics)
+    if plan.estimator == "zeroth_order":
+        require_alone(learner, diagnostics)
     return within_memory(learner, plan)

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import dp_accounting
+import numpy as np
 import pytest
 from dp_accounting import dp_event, pld, rdp
 
@@ -44,13 +45,52 @@ def test_every_cell_is_decided_by_what_its_library_says_and_its_checks_agree(sha
     event, cell = EXAMPLE[shape], TABLE[shape, relation]
     assert cell_of([event], relation) == cell
     deciding = price(cell.deciding, [event], DELTA, relation, grid=GRID)
-    assert deciding == pytest.approx(library("PLD", event, relation), abs=1e-9)
+    said = library("PLD", event, relation)
+    if cell.deciding == "pure epsilon":
+        assert deciding > said > 0.9 * deciding, (
+            "at delta 0, whatever the dimension: never below the library's"
+        )
+    else:
+        assert deciding == pytest.approx(said, abs=1e-9)
     for name in cell.checks:
         check = price(name, [event], DELTA, relation, grid=GRID)
         assert within_known_gap(name, check, deciding), (name, check, deciding)
         assert deciding == 0 or not within_known_gap(name, 0.5 * deciding, deciding), (
             "a check must be able to fail"
         )
+
+
+@pytest.mark.parametrize(("noise", "rate", "dimensions"), [(0.5, 0.3, 1), (1.0, 0.1, 2), (2.0, 0.7, 3)])
+def test_a_pure_epsilon_is_the_largest_log_ratio_of_densities_found_by_brute_force(noise, rate, dimensions):
+    """Neighbours by one unit of L1 norm 1, sampled at ``rate``; every corner of a grid, both ways round."""
+    sampled = dp_event.PoissonSampledDpEvent(rate, dp_event.LaplaceDpEvent(noise))
+    places = np.stack(np.meshgrid(*[np.linspace(-3, 3, 25)] * dimensions), axis=-1).reshape(-1, dimensions)
+    without = np.exp(-np.abs(places).sum(axis=1) / noise)
+    worst = 0.0
+    for shift in (np.eye(dimensions)[0], np.full(dimensions, 1 / dimensions)):
+        moved = np.exp(-np.abs(places - shift).sum(axis=1) / noise)
+        ratio = np.log((1 - rate) * without + rate * moved) - np.log(without)
+        worst = max(worst, float(np.abs(ratio).max()))
+    epsilon = price("pure epsilon", [sampled], 0.0, "add_or_remove_one", grid=GRID)
+    assert worst == pytest.approx(epsilon, rel=1e-9)
+    assert epsilon == pytest.approx(math.log(1 + rate * (math.exp(1 / noise) - 1)), rel=1e-12)
+    steps = dp_event.SelfComposedDpEvent(sampled, 40)
+    assert price("pure epsilon", [steps], 0.0, "add_or_remove_one", grid=GRID) == pytest.approx(40 * epsilon)
+
+
+def test_pure_epsilons_are_added_to_what_others_spend_and_only_they_have_one_at_delta_zero():
+    mixed = [GAUSSIAN, LAPLACE]
+    assert cell_of(mixed, "add_or_remove_one").deciding == "PLD"
+    assert cell_of(mixed, "add_or_remove_one").checks == ()
+    alone = price("PLD", [GAUSSIAN], DELTA, "add_or_remove_one", grid=GRID)
+    assert price("PLD", mixed, DELTA, "add_or_remove_one", grid=GRID) == pytest.approx(alone + 0.5)
+    assert price("PLD", mixed, 0.0, "add_or_remove_one", grid=GRID) == math.inf
+    assert (
+        price("pure epsilon", [dp_event.LaplaceDpEvent(0.0)], 0.0, "add_or_remove_one", grid=GRID) == math.inf
+    )
+    for broken in (dp_event.PoissonSampledDpEvent(1.5, LAPLACE), dp_event.LaplaceDpEvent(math.nan)):
+        with pytest.raises(ValueError, match="no accountant is known to be right"):
+            price("pure epsilon", [broken], DELTA, "add_or_remove_one", grid=GRID)
 
 
 @pytest.mark.parametrize("relation", RELATIONS)

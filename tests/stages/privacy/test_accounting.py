@@ -84,7 +84,7 @@ def test_an_unknown_or_mistyped_event_is_refused(value):
 
 
 @pytest.mark.parametrize(
-    ("epsilon", "delta"), [(0.0, 1e-5), (-1.0, 1e-5), (float("inf"), 1e-5), (1.0, 0.0), (1.0, 1.0)]
+    ("epsilon", "delta"), [(0.0, 1e-5), (-1.0, 1e-5), (float("inf"), 1e-5), (1.0, -0.1), (1.0, 1.0)]
 )
 def test_a_target_that_promises_nothing_is_refused(epsilon, delta):
     with pytest.raises(ValueError, match="privacy"):

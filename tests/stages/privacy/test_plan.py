@@ -1,15 +1,17 @@
 """A plan meets its target, barely; an impossible or silly one is said so."""
 
 import dataclasses
+import math
 from functools import cache
 
 import pytest
 
 from stages.privacy.accounting import Target, epsilon_of
 from stages.privacy.clipping import Clipping
+from stages.privacy.directions import Directions
 from stages.privacy.events import event_from_json
 from stages.privacy.plan import NOTHING_ELSE, Beside, Others, beside_of, read_plan
-from stages.privacy.planning import plan_for, plan_private, warnings_of
+from stages.privacy.planning import noise_to_signal, plan_for, plan_private, warnings_of
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
 
@@ -38,10 +40,58 @@ def test_the_plan_meets_the_target_and_a_little_less_noise_would_not(relation):
 def test_a_plan_survives_json_and_a_changed_form_is_refused():
     plan = private()
     assert read_plan(plan.to_json(), "plan.json") == plan
-    with pytest.raises(ValueError, match="has version 3"):
-        read_plan({**plan.to_json(), "version": 3}, "plan.json")
+    with pytest.raises(ValueError, match="has version 4"):
+        read_plan({**plan.to_json(), "version": 4}, "plan.json")
     with pytest.raises(KeyError, match="unknown keys"):
         read_plan({**plan.to_json(), "extra": 1}, "plan.json")
+
+
+DIRECTIONS = Directions(count=4, perturbation=1e-3, seed=7)
+PROFILE = Beside(stage="profile", split="train", rate=1.0, noise_multiplier=4.0)
+
+
+def zeroth_order(noise, others=NOTHING_ELSE, **changes):
+    return plan_for(
+        "zeroth_order",
+        target(**changes),
+        POPULATION,
+        SAMPLING,
+        clipping=Clipping(1.0),
+        rows_per_unit=1,
+        others=others,
+        directions=DIRECTIONS,
+        noise=noise,
+    )
+
+
+def test_slopes_need_the_noise_that_gradients_need_and_the_plan_names_their_directions():
+    plan = zeroth_order("gaussian")
+    assert (plan.mechanism, plan.estimator, plan.directions) == ("gaussian", "zeroth_order", DIRECTIONS)
+    assert plan.noise_multiplier == private().noise_multiplier
+    assert read_plan(plan.to_json(), "plan.json") == plan
+    assert noise_to_signal(plan, 10**6) == noise_to_signal(plan, 1) < noise_to_signal(private(), 10**6)
+
+
+@pytest.mark.parametrize("delta", [0.0, 1e-5])
+def test_laplace_noise_gives_a_pure_epsilon_by_its_formula(delta):
+    plan = zeroth_order("laplace", delta=delta)
+    pure = 10 * math.log(1 + 0.1 * (math.exp(1 / plan.noise_multiplier) - 1))
+    assert plan.epsilon == pytest.approx(pure) and 2.99 < pure <= 3.0
+    assert type(plan.event(10).event.event).__name__ == "LaplaceDpEvent"
+
+
+def test_a_pure_epsilon_is_refused_where_a_gaussian_is_involved():
+    with pytest.raises(ValueError, match="which Gaussian noise never gives: set estimator.kind"):
+        private(delta=0.0)
+    with pytest.raises(ValueError, match="but profile would add Gaussian noise"):
+        zeroth_order("laplace", Others(charges=(PROFILE,), composition="sequential"), delta=0.0)
+    both = zeroth_order("laplace", Others(charges=(PROFILE,), composition="sequential"))
+    assert both.epsilon <= 3.0 and both.noise_multiplier > zeroth_order("laplace").noise_multiplier
+
+
+def test_directions_go_with_zeroth_order_and_with_nothing_else():
+    with pytest.raises(ValueError, match="and no other, looks along directions"):
+        plan_for("zeroth_order", target(), POPULATION, SAMPLING, clipping=Clipping(1.0), rows_per_unit=1)
 
 
 def test_a_delta_that_would_allow_publishing_a_unit_is_refused():

@@ -172,12 +172,31 @@ def test_an_event_without_privacy_costs_infinity(event: dp_accounting.DpEvent) -
     assert cost_of(event, 4.0, ADD_OR_REMOVE) == math.inf
 
 
+@pytest.mark.parametrize("order", [2.0, 8.0, 1024.0])
+@pytest.mark.parametrize("noise", [0.05, 1.0, 30.0])
+def test_laplace_noise_costs_no_less_than_its_divergence_and_no_more_than_its_epsilon(
+    noise: float, order: float
+) -> None:
+    """The divergence of one-dimensional Laplace noise in closed form (Mironov 2017, Proposition 6)."""
+    cost = cost_of(dp_accounting.LaplaceDpEvent(noise), order, ADD_OR_REMOVE)
+    a = math.log(order / (2 * order - 1)) + (order - 1) / noise
+    b = math.log((order - 1) / (2 * order - 1)) - order / noise
+    exact = (max(a, b) + math.log1p(math.exp(-abs(a - b)))) / (order - 1)
+    assert exact <= cost * (1 + 1e-9) and cost <= 1 / noise * (1 + 1e-9)
+    assert cost <= order / (2 * noise**2) * (1 + 1e-9), "Bun and Steinke 2016, Proposition 3.3"
+
+
+def test_the_cost_of_laplace_noise_adds_up_with_that_of_gaussians() -> None:
+    laplace = dp_accounting.PoissonSampledDpEvent(0.1, dp_accounting.LaplaceDpEvent(1.0))
+    twice = dp_accounting.ComposedDpEvent([dp_accounting.SelfComposedDpEvent(laplace, 2), sgd()])
+    alone = [cost_of(event, 4.0, ADD_OR_REMOVE) for event in (laplace, sgd())]
+    assert cost_of(twice, 4.0, ADD_OR_REMOVE) == pytest.approx(2 * alone[0] + alone[1])
+    assert cost_of(dp_accounting.LaplaceDpEvent(0.0), 4.0, ADD_OR_REMOVE) == math.inf
+
+
 @pytest.mark.parametrize(
     "event",
     [
-        dp_accounting.LaplaceDpEvent(1.0),
-        dp_accounting.PoissonSampledDpEvent(0.1, dp_accounting.LaplaceDpEvent(1.0)),
-        dp_accounting.SelfComposedDpEvent(dp_accounting.LaplaceDpEvent(1.0), 2),
         dp_accounting.ComposedDpEvent([dp_accounting.ZCDpEvent(0.1)]),
         dp_event.RepeatAndSelectDpEvent(dp_accounting.GaussianDpEvent(1.0), 10, 0.0),
         dp_accounting.SampledWithoutReplacementDpEvent(10, 2, dp_accounting.GaussianDpEvent(1.0)),

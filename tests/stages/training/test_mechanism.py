@@ -34,6 +34,9 @@ def plan_of(kind):
 def test_a_mechanism_says_all_that_it_does(kind):
     plan = plan_of(kind)
     assert Mechanism.of(plan).to_json() == {
+        "estimator": kind,
+        "directions": None,
+        "noise": None if kind == "nonprivate" else "gaussian",
         "sampler": "poisson",
         "rate": 0.5,
         "expected_batch": 10.0,
@@ -45,7 +48,7 @@ def test_a_mechanism_says_all_that_it_does(kind):
     }
 
 
-@pytest.mark.parametrize("missing", ["clip", "clip_rule", "clip_groups", "noise_multiplier"])
+@pytest.mark.parametrize("missing", ["clip", "clip_rule", "clip_groups", "noise", "noise_multiplier"])
 def test_clipping_without_noise_and_noise_without_clipping_are_refused(missing):
     with pytest.raises(ValueError, match="both or neither"):
         dataclasses.replace(Mechanism.of(plan_of("gradient")), **{missing: None})
@@ -67,7 +70,7 @@ def test_a_step_that_draws_nobody_still_adds_its_noise(tiny_llava):
     mechanism = Mechanism.of(plan)
     sizes = {name: weight.numel() for name, weight in layers.parameters().items()}
     with PreparedNoise(streams, sizes, steps=1) as noise:
-        noise_P = mechanism.release(mechanism.total(learner, []), noise, 0).sum_P
+        noise_P = mechanism.release(mechanism.total(learner, [], 0), noise, 0).sum_P
     drawn = [streams.at("noise", 0, name).gaussian(size) for name, size in sizes.items()]
     expected = plan.noise_multiplier * np.concatenate(drawn)
     assert np.array_equal(noise_P.numpy(), expected) and expected.std() > 0
