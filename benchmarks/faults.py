@@ -18,7 +18,7 @@ from benchmarks import faulty_evidence as evidence
 from benchmarks import faulty_models as models
 from benchmarks.catchers import Look, audited, audited_splits, included, noised
 from benchmarks.machine import about
-from benchmarks.white_box import DELTA, EACH, GUESSES, Trial, audit_run
+from benchmarks.white_box import DELTA, EACH, Trial, audit_run
 from stages.core.entry import quiet_accountants
 from stages.core.files import write_json
 from stages.privacy.one_run_bound import ceiling
@@ -34,6 +34,7 @@ AUDITED = (
     Trial(prune="magnitude"),
     Trial(prune="random"),
     Trial(steps=4, rate=0.5),
+    Trial(directions=2048),
 )
 """Runs of the sound engine that are audited, with ``REPETITIONS`` keys each."""
 OVER = "and 2 is claimed"
@@ -74,6 +75,13 @@ FAULTS = (
         audited(Trial(images_only=True)),
         OVER,
         engine.first_dimension_taken_as_the_unit,
+    ),
+    Fault(
+        "slopes clipped one by one",
+        "auditor",
+        audited(Trial(directions=2048)),
+        OVER,
+        engine.slopes_clipped_one_by_one,
     ),
     Fault("a unit in two splits", "auditor", audited_splits, "have no part", engine.a_unit_in_two_splits),
     Fault("half-scale noise", _TESTS, noised, r"first tensor at step 0 is 0\.50", engine.half_scale_noise),
@@ -161,7 +169,7 @@ def repeated(catcher: Catcher) -> dict[str, Any]:
 def bounds_of(trial: Trial) -> dict[str, Any]:
     """Return the lower bounds that the auditor finds, by key, lowest first."""
     bounds = sorted(audit_run(trial, seed).bound for seed in range(REPETITIONS))
-    most = ceiling(2 * GUESSES, trial.canaries, DELTA, EACH)
+    most = ceiling(2 * trial.guesses, trial.canaries, DELTA, EACH)
     return {**asdict(trial), "canaries": trial.canaries, "bounds": bounds, "ceiling": most}
 
 

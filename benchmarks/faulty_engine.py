@@ -23,7 +23,7 @@ from stages.privacy.stream import Stream, Streams
 from stages.privacy.unit_gradients import UnitGradients
 from stages.records import split
 from stages.records.row import Split
-from stages.training import estimators, mechanism
+from stages.training import estimators, mechanism, zeroth_order
 from stages.training.estimators import plain_gradient_sum
 from stages.training.learner import Learner
 from stages.training.micro_batches import MicroBatch, Units
@@ -64,6 +64,16 @@ def rows_clipped_then_summed() -> Patch:
         return UnitGradients.of(learner.trainable, segments, lambda: learner.losses(batch.rows))
 
     return patch.object(estimators, "_unit_gradients", by_row)
+
+
+def slopes_clipped_one_by_one() -> Patch:
+    """Clip each of a unit's slopes alone, as if every direction were a mechanism of its own."""
+
+    def alone(slopes_UK: Tensor, clip: float, **more: Any) -> ClippedSum:
+        each = [clip_sum(slopes_UK[:, [index]], clip, **more).sum_P for index in range(slopes_UK.shape[1])]
+        return ClippedSum(torch.cat(each), clip)
+
+    return patch.object(zeroth_order, "clip_sum", alone)
 
 
 def first_dimension_taken_as_the_unit() -> Patch:

@@ -3,7 +3,8 @@
 Every canary is a unit whose gradient is one coordinate, far above the clip. A coin decides which of them the
 run has; the engine's own sampling, clipping, noise and choice of updated weights do the rest; whoever sees
 what was published scores each canary by its coordinate and guesses coins (stages/privacy/one_run_bound.py).
-It audits flat clipping over all weights, ghost norms, and one process; not the loop around a step.
+It audits flat clipping over all weights, ghost norms, and one process; not the loop around a step. Of zeroth
+order it sees the update, in which a canary's coordinate stands for its slopes along all directions.
 
 Shapes: M canaries, R rows, I images of these rows, P = ``CANARIES`` trainable weights.
 """
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from stages.core.speed import Speed
 from stages.privacy.accounting import Target
 from stages.privacy.clipping import Clipping
+from stages.privacy.directions import Directions
 from stages.privacy.one_run_bound import CONFIDENCE, Guesses, epsilon_lower_bound, guess
 from stages.privacy.plan import Plan
 from stages.privacy.planning import plan_for
@@ -71,20 +73,33 @@ class Trial:
     images_only: bool = False
     """Put canaries into the layer that sees images, and none into the one that sees rows."""
     prune: Literal["all", "block", "magnitude", "random"] = "all"
+    directions: int = 0
+    """Directions of a zeroth-order step (K), and then K / 4 canaries, so that they hardly disturb each other;
+    0: gradients."""
 
     @property
     def canaries(self) -> int:
         """Return M."""
+        if self.directions:
+            return self.directions // 4
         return CANARIES // 2 if self.images_only else CANARIES
+
+    @property
+    def guesses(self) -> int:
+        """Return k+ and k-, fixed before anybody looks."""
+        return self.canaries // 8 if self.directions else GUESSES
 
     def plan(self) -> Plan:
         """Return the plan that makes the claim."""
         people = Population(name="canaries", public=True, max_units=CANARIES, unit="canary")
         sampling = Sampling(steps=self.steps, rate=self.rate, expected_batch=self.rate * CANARIES / 2)
         target = Target(relation="add_or_remove_one", epsilon=self.epsilon, delta=DELTA)
-        return plan_for(
-            "gradient", target, people, sampling, clipping=Clipping(CLIP), rows_per_unit=self.rows
-        )
+        clipping = Clipping(CLIP)
+        if not self.directions:
+            return plan_for("gradient", target, people, sampling, clipping=clipping, rows_per_unit=self.rows)
+        along = Directions(count=self.directions, perturbation=1e-3, seed=PUBLIC_SEED)
+        more: Any = {"clipping": clipping, "rows_per_unit": self.rows, "directions": along}
+        return plan_for("zeroth_order", target, people, sampling, **more)
 
 
 @dataclass(frozen=True)
@@ -97,7 +112,7 @@ class Audited:
     """The larger of what the attacks show, at 95 % confidence for both together."""
 
 
-class Directions(nn.Module):
+class Coordinates(nn.Module):
     """One layer that sees rows and one that sees images, each a table of coordinates."""
 
     def __init__(self) -> None:
@@ -132,7 +147,7 @@ class CanaryLearner(Learner):
 
 def learner_of(canaries: NDArray[np.int64], rows: int) -> CanaryLearner:
     """Return a learner on units that are these canaries, each with so many rows."""
-    model = Directions()
+    model = Coordinates()
     row = SimpleNamespace(input_ids=[0], images=[0] * IMAGES)
     canary_R = np.repeat(canaries, rows)
     encoded: Any = SimpleNamespace(rows=[row] * len(canary_R), rows_canary=canary_R)
@@ -153,7 +168,8 @@ def published(trial: Trial, plan: Plan, is_in_M: NDArray[np.bool_], secret: byte
     with mechanism.prepared_noise(learner.trainable, streams, trial.steps) as noise:
         for step in range(trial.steps):
             total = mechanism.total(learner, mechanism.sample(units, streams, step), step)
-            noisy = mechanism.release(total, noise, step)
+            released = mechanism.release(total, noise, step)
+            noisy = mechanism.gradient(released, learner.trainable, step)
             is_updated_P = updated_weights(noisy, list(blocks.values()), update, seed=PUBLIC_SEED, step=step)
             total_P += noisy.sum_P * is_updated_P
     return total_P
@@ -171,8 +187,11 @@ def audit_run(trial: Trial, seed: int) -> Audited:
     plan = trial.plan()
     assert plan.noise_multiplier is not None
     seen_P = published(trial, plan, is_in_M, rng.bytes(32)).numpy()
-    attacks = (seen_P, seen_P - plan.noise_multiplier * CLIP * guessable_noise(trial.steps))
-    found = [guess(scores_P[: len(is_in_M)], is_in_M, GUESSES, GUESSES) for scores_P in attacks]
+    attacks = [seen_P]
+    if not trial.directions:  # whose noise is not one number a coordinate
+        attacks.append(seen_P - plan.noise_multiplier * CLIP * guessable_noise(trial.steps))
+    each = trial.guesses
+    found = [guess(scores_P[: len(is_in_M)], is_in_M, each, each) for scores_P in attacks]
     bounds = [epsilon_lower_bound(one, DELTA, EACH) for one in found]
     best = int(np.argmax(bounds))
     return Audited(trial.epsilon, found[best], bounds[best])

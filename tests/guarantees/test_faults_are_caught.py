@@ -52,6 +52,11 @@ def test_the_auditor_sees_the_sound_engine_and_never_more_than_it_claims(epsilon
 
 
 @pytest.mark.slow
+def test_the_auditor_sees_zeroth_order_and_never_more_than_it_claims() -> None:
+    assert 0.1 < audit_run(Trial(directions=2048), seed=3).bound < 2
+
+
+@pytest.mark.slow
 def test_several_rows_and_steps_are_one_unit_to_the_auditor() -> None:
     bounds = [audit_run(trial, seed=4).bound for trial in (Trial(rows=4), Trial(steps=4, rate=0.5), Trial())]
     assert all(0.3 < bound < 2 for bound in bounds) and np.ptp(bounds) < 0.5
