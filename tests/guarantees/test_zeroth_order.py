@@ -11,15 +11,24 @@ from scipy import stats
 
 from models import PRUNED, rows
 from stages.core.ranks import ALONE
+from stages.privacy.accounting import Target
 from stages.privacy.clipping import ClippedSum, Clipping, clip_sum
 from stages.privacy.directions import Directions
 from stages.privacy.noise import NoisySum, add_noise
+from stages.privacy.planning import plan_for
+from stages.privacy.population import Population
 from stages.privacy.prepared_noise import PreparedNoise
+from stages.privacy.sampling import Sampling
 from stages.privacy.stream import RunKey, Streams
 from stages.training.allocations import Allocations
 from stages.training.estimators import clipped_gradient_sum
+from stages.training.intents import Intents
 from stages.training.learner import Learner
+from stages.training.loop import Choices, train
+from stages.training.optimizer import Optim
 from stages.training.preflight import require_alone
+from stages.training.run_folder import RunFolder
+from stages.training.update_pruning import Update
 from stages.training.zeroth_order import along, clipped_slope_sum, unit_slopes
 
 DIRECTIONS = Directions(count=3, perturbation=1e-3, seed=5)
@@ -223,3 +232,47 @@ def test_two_processes_see_what_one_sees(learner):
     ]
     assert torch.allclose(sum(halves), whole, atol=1e-12)
     assert not np.allclose(halves[0], whole)
+
+
+class Killed(Exception):
+    """Stands for a process that ends between two steps."""
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "laplace"])
+def test_a_run_that_was_killed_goes_on_to_the_same_bits(tiny_llava, tmp_path, monkeypatch, noise):
+    plan = plan_for(
+        "zeroth_order",
+        Target(relation="add_or_remove_one", epsilon=8.0, delta=1e-4),
+        Population(name="people", public=True, max_units=100, unit="person"),
+        Sampling(steps=5, rate=0.5, expected_batch=2.0),
+        clipping=Clipping(0.1),
+        rows_per_unit=2,
+        directions=DIRECTIONS,
+        noise=noise,
+    )
+    optim = Optim(kind="adam", learning_rate=0.1, beta1=0.9, beta2=0.99, schedule="constant")
+    choices = Choices(optim, Update(prune="block", keep=0.5), 0)
+
+    def run(name):
+        learner = learner_of(tiny_llava, rows(4, rows_per_unit=2), PRUNED)
+        folder = RunFolder(tmp_path / name)
+        folder.path.mkdir(exist_ok=True)
+        intents = Intents(folder.intents, {"plan": plan.to_json()})
+        return train(plan, choices, learner, STREAMS, intents, folder, checkpoint_every=1)
+
+    whole_P, record = run("whole"), Intents.record
+
+    def dying(self, step, mechanism):
+        record(self, step, mechanism)
+        if step == 3:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Intents, "record", dying)
+        with pytest.raises(Killed):
+            run("killed")
+    assert torch.equal(run("killed"), whole_P)
+    begun = Intents(tmp_path / "killed" / "intents.jsonl", {"plan": plan.to_json()}).begun()
+    assert [step.attempts for step in begun] == [1, 1, 1, 2, 1]
+    assert begun[0].mechanism["directions"] == {"count": 3, "perturbation": 1e-3, "seed": 5}
+    assert begun[0].mechanism["noise"] == noise
