@@ -31,6 +31,7 @@ from stages.privacy.stream import RunKey, Streams
 from stages.records.store import read_rows
 from stages.training.learner import Learner
 from stages.training.mechanism import Mechanism
+from stages.training.noisy_mean import NoisyMean
 from stages.training.optimizer import OptimizerState, update
 from stages.training.update_pruning import updated_weights
 from stages.vlm.encoder import encode_set
@@ -179,11 +180,11 @@ def one_step(settings: Settings, plan: Plan, learner: Learner, streams: Streams,
     kept_P = updated_weights(
         noisy, list(learner.trainable.slices().values()), settings.update, seed=0, step=step
     )
-    mean_P = (noisy.sum_P / plan.sampling.expected_batch).to(weights_P.dtype)
+    mean = NoisyMean.of(noisy, plan.sampling.expected_batch, mechanism.deviation())
     update(
         weights_P,
         OptimizerState.zeros(weights_P),
-        mean_P,
+        mean,
         kept_P,
         settings.optim,
         settings.optim.learning_rate,

@@ -34,6 +34,7 @@ AUDITED = (
     Trial(prune="magnitude"),
     Trial(prune="random"),
     Trial(steps=4, rate=0.5),
+    Trial(steps=4, prune="accumulated"),
     Trial(directions=2048),
 )
 """Runs of the sound engine that are audited, with ``REPETITIONS`` keys each."""

@@ -46,7 +46,7 @@ def noise_from_a_known_seed() -> Patch:
 def clipping_after_the_mean() -> Patch:
     """Clip the mean of all units' gradients, as ``clip_grad_norm_`` does, with noise for one unit."""
 
-    def clipped(learner: Learner, units: Units, clipping: Clipping) -> ClippedSum:
+    def clipped(learner: Learner, units: Units, clipping: Clipping, support: Any = None) -> ClippedSum:
         total_P, count = plain_gradient_sum(learner, units).double(), max(len(units), 1)
         mean_P = clip_sum(total_P[None] / count, clipping.clip).sum_P
         return ClippedSum(count * mean_P, clipping.clip)
@@ -57,7 +57,7 @@ def clipping_after_the_mean() -> Patch:
 def rows_clipped_then_summed() -> Patch:
     """Take every row for a unit of its own."""
 
-    def by_row(learner: Learner, batch: MicroBatch) -> UnitGradients:
+    def by_row(learner: Learner, batch: MicroBatch, support: frozenset[str] | None) -> UnitGradients:
         rows = np.arange(len(batch.rows))
         images = np.repeat(rows, [len(learner.encoded.rows[row].images) for row in batch.rows])
         segments = Segments.of(len(rows), row=rows, image=images)
@@ -83,7 +83,7 @@ def first_dimension_taken_as_the_unit() -> Patch:
     is clipped at its share of the bound, and rows of a unit are averaged.
     """
 
-    def clipped(learner: Learner, units: Units, clipping: Clipping) -> ClippedSum:
+    def clipped(learner: Learner, units: Units, clipping: Clipping, support: Any = None) -> ClippedSum:
         layers = learner.trainable.layers
         total_P = torch.zeros_like(learner.trainable.flat(), dtype=torch.float64)
         for batch in learner.shared_micro_batches(units):

@@ -30,6 +30,7 @@ from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
 from stages.privacy.stream import RunKey, Streams
 from stages.privacy.trainable_layers import TrainableLayers
+from stages.training.accumulated import Scores, mask_of
 from stages.training.learner import Learner
 from stages.training.mechanism import Mechanism
 from stages.training.update_pruning import Update, updated_weights
@@ -72,7 +73,7 @@ class Trial:
     """Rows of every unit."""
     images_only: bool = False
     """Put canaries into the layer that sees images, and none into the one that sees rows."""
-    prune: Literal["all", "block", "magnitude", "random"] = "all"
+    prune: Literal["all", "block", "magnitude", "random", "accumulated"] = "all"
     directions: int = 0
     """Directions of a zeroth-order step (K), and then K / 4 canaries, so that they hardly disturb each other;
     0: gradients."""
@@ -163,15 +164,21 @@ def published(trial: Trial, plan: Plan, is_in_M: NDArray[np.bool_], secret: byte
     units = [np.arange(trial.rows) + trial.rows * unit for unit in range(len(canaries))]
     blocks = learner.trainable.slices()
     streams = Streams(RunKey(secret), "white-box audit", "finetune")
-    update = Update(prune=trial.prune, keep=0.5)
-    total_P = torch.zeros(CANARIES, dtype=torch.float64)
+    section = Update(prune=trial.prune, keep=0.5, warmup_steps=max(1, trial.steps // 2))
+    total_P, scores = torch.zeros(CANARIES, dtype=torch.float64), Scores.zeros(blocks)
     with mechanism.prepared_noise(learner.trainable, streams, trial.steps) as noise:
         for step in range(trial.steps):
-            total = mechanism.total(learner, mechanism.sample(units, streams, step), step)
-            released = mechanism.release(total, noise, step)
+            support = scores.best(section.keep, blocks) if section.is_masked(step) else None
+            is_in_P = None if support is None else mask_of(support, blocks, total_P)
+            total = mechanism.total(learner, mechanism.sample(units, streams, step), step, support)
+            released = mechanism.release(total, noise, step, is_in_P)
             noisy = mechanism.gradient(released, learner.trainable, step)
-            is_updated_P = updated_weights(noisy, list(blocks.values()), update, seed=PUBLIC_SEED, step=step)
-            total_P += noisy.sum_P * is_updated_P
+            if section.warms_up(step):
+                scores = scores.after(noisy, mechanism.deviation(), blocks)
+            if is_in_P is None:
+                named = list(blocks.values())
+                is_in_P = updated_weights(noisy, named, section, seed=PUBLIC_SEED, step=step)
+            total_P += noisy.sum_P * is_in_P
     return total_P
 
 

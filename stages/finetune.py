@@ -23,6 +23,7 @@ from stages.records.owner import require_owned
 from stages.trainable.adapters import save_adapter
 from stages.trainable.settings import Trainable
 from stages.training.abandoned import was_abandoned
+from stages.training.combinations import require_sensible
 from stages.training.intents import Intents
 from stages.training.key_archive import RunKeyArchive
 from stages.training.loop import Choices, follow, train
@@ -65,6 +66,7 @@ class Finetune(Stage):
         RunKeyArchive.load()  # refuses a broken one before anything is spent
         plan = read_plan(read_json(self.plan), str(self.plan))
         require_priced_precision(self.model, plan.population)
+        require_sensible(plan, self.trainable, self.update, self.optim)
         speed = use(Speed.load())
         with joined(speed.device) as ranks:
             inputs = ResolvedInputs.of(self)
@@ -129,7 +131,7 @@ class Finetune(Stage):
         learner = learner_for(self, plan, read_encoded(self.encoded), speed, ranks, None)
         first_step = ranks.gathered(0)[0]  # from the leader, who has made the run's folder by then
         streams = Streams(run_folder(self.name(), identity).known_key(), identity, self.name())
-        follow(plan, learner, streams, first_step)
+        follow(plan, self.update, learner, streams, first_step)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from choices import optim, pruning
 from learners import learner_of
 
 from models import PRUNED, rows
@@ -29,12 +30,12 @@ from stages.training.learner import Learner
 from stages.training.loop import Choices, follow, train
 from stages.training.mechanism import Mechanism
 from stages.training.memory import within_memory
-from stages.training.optimizer import Optim
 from stages.training.run_folder import RunFolder
 from stages.training.update_pruning import Update
 from stages.vlm.sharding import shard_base
 
 UNITS, STEPS, SAMPLED = 11, 6, 20
+EVERYTHING, STANDING_OUT = pruning(), pruning("accumulated", 0.4, warmup_steps=2)
 STREAMS = Streams(RunKey(bytes(range(32))), "f", "finetune")
 
 
@@ -88,17 +89,16 @@ def noise(learner: Learner) -> list[float]:
         return mechanism.release(empty, prepared, 5).sum_P.tolist()
 
 
-def whole_run(learner: Learner) -> list[float]:
-    """Return the weights after a few steps of plain SGD without pruning, in float64."""
+def whole_run(learner: Learner, section: Update = EVERYTHING) -> list[float]:
+    """Return the weights after a few steps of plain SGD, in float64."""
     plan = plan_of()
-    optim = Optim(kind="sgd", learning_rate=0.1, beta1=0.9, beta2=0.9, schedule="constant")
     if not learner.ranks.leads:
-        follow(plan, learner, STREAMS, learner.ranks.gathered(0)[0])
+        follow(plan, section, learner, STREAMS, learner.ranks.gathered(0)[0])
         return []
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder))
         intents = Intents(run.intents, {"release": STREAMS.release_id(), "plan": plan.to_json()})
-        choices = Choices(optim, Update(prune="all", keep=1.0), 0)
+        choices = Choices(optim(), section, 0)
         return train(plan, choices, learner, STREAMS, intents, run, checkpoint_every=1).tolist()
 
 
@@ -142,6 +142,7 @@ def sharded(ranks: Ranks) -> dict[str, Any]:
         "total recomputed": total(recomputing),
         "total within memory": total(within_memory(replace(learner, speed=limited), plan_of())),
         "weights": whole_run(learner),
+        "weights of an accumulated support": whole_run(learner, STANDING_OUT),
     }
 
 
@@ -155,6 +156,7 @@ def whole(ranks: Ranks) -> dict[str, Any]:
         "total of none": total(learner, []),
         "noise": noise(learner),
         "weights": whole_run(learner),
+        "weights of an accumulated support": whole_run(learner, STANDING_OUT),
     }
 
 

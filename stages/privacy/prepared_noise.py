@@ -24,6 +24,10 @@ class StandardNoise:
     """In float64, on the device of the sum that it is for."""
     distribution: Distribution = "gaussian"
 
+    def only(self, is_in_P: Tensor) -> "StandardNoise":
+        """Return the noise where ``is_in_P`` holds, and zero elsewhere."""
+        return StandardNoise(self.standard_P.where(is_in_P, 0.0), self.distribution)
+
 
 class PreparedNoise:
     """Draws each step's noise once, the next one in a thread while this one is in use.

@@ -37,9 +37,15 @@ Norms = Literal["choose", "instantiate", "ghost"]
 class UnitGradients:
     """What one batch of units did to every trainable weight, before clipping."""
 
-    def __init__(self, trainable: TrainableLayers, segments: Segments, norms: Norms = "choose") -> None:
-        """Expect one backward pass."""
-        self.trainable, self.segments, self.norms = trainable, segments, norms
+    def __init__(
+        self,
+        trainable: TrainableLayers,
+        segments: Segments,
+        norms: Norms = "choose",
+        support: frozenset[str] | None = None,
+    ) -> None:
+        """Expect one backward pass; weights outside ``support`` have no gradient here, None: all have."""
+        self.trainable, self.segments, self.norms, self.support = trainable, segments, norms, support
         self._kept: dict[str, KeptGradients] = {}
 
     @classmethod
@@ -50,14 +56,16 @@ class UnitGradients:
         losses: Callable[[], Tensor],
         *,
         norms: Norms = "choose",
+        support: frozenset[str] | None = None,
     ) -> "UnitGradients":
         """Run ``losses`` (one loss a row, each a function of its own row alone) forward and backward.
 
         Guarantee: the mean over each unit's rows equals one-unit-at-a-time autograd
-        (tests/guarantees/test_gradients.py). A layer that took no part, whose first axis has another length
-        than the batch says, or whose weight is reached by another way than through the layer, is an error.
+        (tests/guarantees/test_gradients.py), zero outside ``support`` before any norm is taken. A layer that
+        took no part, whose first axis has another length than the batch says, or whose weight is reached by
+        another way than through the layer, is an error.
         """
-        found = cls(trainable, segments, norms)
+        found = cls(trainable, segments, norms, support)
         with found._watching():
             losses_R = losses()
             rows = segments.axes["row"].entries
@@ -69,13 +77,16 @@ class UnitGradients:
         return found
 
     def squared_norms(self) -> dict[str, Tensor]:
-        """Return each layer's squared gradient norm of every unit, shape (U,) in float64, on the device."""
+        """Return each layer's squared gradient norm of every unit, shape (U,) in float64, on the device.
+
+        Layers without a weight in the support are left out: they have no share of the clip.
+        """
         found: dict[str, Tensor] = {}
         for name, squared_U in squared_norms(self._kept).items():
             layer = name.rpartition(".")[0]
             found[layer] = found[layer] + squared_U if layer in found else squared_U
         zeros_U = torch.zeros(self.segments.units, dtype=torch.float64, device=self._device)
-        return {layer: found.get(layer, zeros_U) for layer in self.trainable.layers}
+        return {layer: found.get(layer, zeros_U) for layer in self._layers()}
 
     def norms_U(self) -> Tensor:
         """Return the norm of every unit's gradient over all weights, shape (U,) in float64, on the CPU."""
@@ -95,7 +106,7 @@ class UnitGradients:
     def stacked(self) -> Tensor:
         """Return every unit's gradient, shape (U, P) on the CPU, for inspection: memory U x P."""
         eye = torch.eye(self.segments.units, dtype=torch.float64, device=self._device)
-        return torch.stack([self._sum(dict.fromkeys(self.trainable.layers, unit)).cpu() for unit in eye])
+        return torch.stack([self._sum(dict.fromkeys(self._layers(), unit)).cpu() for unit in eye])
 
     def _sum(self, factors: Mapping[str, Tensor]) -> Tensor:
         """Return the sum of the units' gradients, each layer's times its factors (U,), shape (P,)."""
@@ -108,6 +119,13 @@ class UnitGradients:
                 for name, weight in self.trainable.parameters().items()
             ]
         )
+
+    def _layers(self) -> list[str]:
+        held = {name.rpartition(".")[0] for name in self.trainable.parameters() if self._is_in(name)}
+        return [layer for layer in self.trainable.layers if layer in held]
+
+    def _is_in(self, name: str) -> bool:
+        return self.support is None or name in self.support
 
     @property
     def _device(self) -> torch.device:
@@ -139,7 +157,7 @@ class UnitGradients:
         gradient = gradient.flatten(1, -2) if gradient.dim() > 2 else gradient[:, None]
         given = given.flatten(1, -2) if given.dim() > 2 else given[:, None]
         for leaf, weight in (("weight", layer.weight), ("bias", layer.bias)):
-            if weight is not None and weight.requires_grad:
+            if weight is not None and weight.requires_grad and self._is_in(f"{name}.{leaf}"):
                 known = self._kept.get(f"{name}.{leaf}")
                 if known is None:
                     known = self._kept[f"{name}.{leaf}"] = self._keeper(leaf, axis, given, weight)
@@ -161,7 +179,7 @@ class UnitGradients:
                 )
             layer = name.rpartition(".")[0]
             axis = self.segments.axis(self.trainable.axes[layer], layer)
-            if axis.entries and name not in self._kept:
+            if axis.entries and name not in self._kept and self._is_in(name):
                 raise ValueError(
                     f"{layer} is trainable but took no part in the loss: narrow trainable.targets"
                 )

@@ -9,8 +9,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from stages.core.files import FULL, write_bytes
+from stages.training.accumulated import Scores
 from stages.training.intents import way_out
 from stages.training.optimizer import OptimizerState
+
+_OF_OPTIMIZER = ("first", "second", "updates", "average")
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class Checkpoint:
     step: int
     weights_P: Tensor
     optimizer: OptimizerState
+    scores: Scores
+    """Those of accumulated update pruning; zeros under any other rule."""
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -33,6 +38,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "first": checkpoint.optimizer.first_P.cpu(),
         "second": checkpoint.optimizer.second_P.cpu(),
         "updates": checkpoint.optimizer.updates_P.cpu(),
+        "average": checkpoint.optimizer.average_P.cpu(),
+        "scores": checkpoint.scores.total_B,
     }
     about = {"state": json.dumps({"fingerprint": checkpoint.fingerprint, "step": checkpoint.step})}
     content = save(tensors, metadata=about)
@@ -54,7 +61,7 @@ def load_checkpoint(path: Path, fingerprint: str, device: str) -> Checkpoint | N
     try:
         with safe_open(path, framework="pt", device=device) as file:
             state = json.loads((file.metadata() or {})["state"])
-            tensors = {name: file.get_tensor(name) for name in ("weights", "first", "second", "updates")}
+            tensors = {name: file.get_tensor(name) for name in ("weights", *_OF_OPTIMIZER, "scores")}
     except (SafetensorError, KeyError) as error:
         raise ValueError(f"{path} is not a checkpoint ({error}): {way_out(path.parent)}") from None
     if state["fingerprint"] != fingerprint:
@@ -66,5 +73,6 @@ def load_checkpoint(path: Path, fingerprint: str, device: str) -> Checkpoint | N
         fingerprint,
         state["step"],
         tensors["weights"],
-        OptimizerState(tensors["first"], tensors["second"], tensors["updates"]),
+        OptimizerState(*(tensors[name] for name in _OF_OPTIMIZER)),
+        Scores(tensors["scores"].cpu()),
     )

@@ -1,13 +1,19 @@
 """Refuse choices that make no sense together, before anything is spent. All others combine."""
 
-from stages.privacy.plan import EstimatorKind
+from stages.privacy.plan import Plan
 from stages.trainable.settings import Trainable
 from stages.training.optimizer import Optim
 from stages.training.update_pruning import Update
 
 
-def require_sensible(estimator: EstimatorKind, trainable: Trainable, update: Update, optim: Optim) -> None:
+def require_sensible(plan: Plan, trainable: Trainable, update: Update, optim: Optim) -> None:
     """Refuse a combination with its reason and a way out; every method of the README passes."""
+    estimator = plan.estimator
+    if update.prune == "accumulated" and update.warmup_steps >= plan.sampling.steps:
+        raise ValueError(
+            f"update.warmup_steps {update.warmup_steps} leaves no step of sampling.steps "
+            f"{plan.sampling.steps} to update.prune accumulated: lower it, or set update.prune to all"
+        )
     if estimator == "zeroth_order" and trainable.kind == "reversible":
         raise ValueError(
             "trainable.kind reversible saves the memory of a backward pass, and estimator.kind zeroth_order "

@@ -79,17 +79,21 @@ class Estimator:
         return self.zeroth_order.from_seed(seed) if self.kind == "zeroth_order" else None
 
 
-def clipped_gradient_sum(learner: Learner, units: Units, clipping: Clipping) -> ClippedSum:
+def clipped_gradient_sum(
+    learner: Learner, units: Units, clipping: Clipping, support: frozenset[str] | None = None
+) -> ClippedSum:
     """Return the sum over units of each unit's mean gradient, clipped (DP-SGD, Abadi et al. 2016).
 
-    Guarantee: one unit moves the sum by at most ``clipping.clip``; the sum does not depend on how units are
-    cut into micro-batches or divided among processes, beyond rounding.
+    Gradients of weights outside ``support`` are masked before they are clipped; None masks nothing.
+
+    Guarantee: one unit moves the sum by at most ``clipping.clip``, and outside the support not at all; the
+    sum does not depend on how units are cut into micro-batches or divided among processes, beyond rounding.
 
     Edge cases: no units, here or anywhere, gives zeros; a process without units joins the sum all the same.
     """
     total_P = torch.zeros_like(learner.trainable.flat(), dtype=torch.float64)
     for running, batch, is_idle in runs_of(learner, units):
-        found = _unit_gradients(running, batch)
+        found = _unit_gradients(running, batch, support)
         if not is_idle:
             total_P += found.clipped_sum(clipping).sum_P
         del found  # or what it keeps would be alive beside the next batch
@@ -109,5 +113,6 @@ def plain_gradient_sum(learner: Learner, units: Units) -> Tensor:
     return learner.ranks.total(total_P)
 
 
-def _unit_gradients(learner: Learner, batch: MicroBatch) -> UnitGradients:
-    return UnitGradients.of(learner.trainable, learner.segments(batch), lambda: learner.losses(batch.rows))
+def _unit_gradients(learner: Learner, batch: MicroBatch, support: frozenset[str] | None) -> UnitGradients:
+    segments = learner.segments(batch)
+    return UnitGradients.of(learner.trainable, segments, lambda: learner.losses(batch.rows), support=support)

@@ -16,14 +16,18 @@ from torch import Tensor
 from stages.core.progress import progress
 from stages.core.ranks import RankLost, noticing_loss
 from stages.core.stopping import not_stopped
+from stages.privacy.noise import NoisySum
 from stages.privacy.plan import Plan
 from stages.privacy.stream import Streams
+from stages.training.accumulated import Scores, mask_of
 from stages.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from stages.training.intents import Intents, way_out
 from stages.training.learner import Learner
 from stages.training.mechanism import Mechanism
-from stages.training.optimizer import Optim, OptimizerState, update
+from stages.training.noisy_mean import NoisyMean
+from stages.training.optimizer import Optim, OptimizerState, released_weights, update
 from stages.training.run_folder import RunFolder
+from stages.training.shrinkage import shrunk
 from stages.training.update_pruning import Update, updated_weights
 
 
@@ -69,32 +73,66 @@ def train(
         for step in range(state.step, steps):
             intents.record(step, mechanism.to_json())
             learner.trainable.assign(learner.ranks.from_leader(state.weights_P.clone()))
+            support = _shared_support(choices.update, state.scores, learner, step)
+            is_in_P = None if support is None else mask_of(support, blocks, state.weights_P)
             # private from here
             units = mechanism.sample(rows_by_unit, streams, step)
-            total = mechanism.total(learner, units, step)
-            released = mechanism.release(total, noise, step)
+            total = mechanism.total(learner, units, step, support)
+            released = mechanism.release(total, noise, step, is_in_P)
             del units, total
             # public from here
             noisy = mechanism.gradient(released, learner.trainable, step)
-            is_updated_P = updated_weights(
-                noisy, list(blocks.values()), choices.update, seed=choices.seed, step=step
-            )
-            weights_P, optimizer = update(
-                state.weights_P,
-                state.optimizer,
-                (noisy.sum_P / plan.sampling.expected_batch).to(state.optimizer.first_P.dtype),
-                is_updated_P,
-                choices.optim,
-                choices.optim.rate_at(step, steps),
-            )
-            state = saving.reached = Checkpoint(streams.fingerprint, step + 1, weights_P, optimizer)
+            state = saving.reached = _moved(state, noisy, is_in_P, mechanism, choices, learner, plan)
             if state.step % checkpoint_every == 0 or state.step == steps:
                 saving.save()
             advance(state.step)
-    return state.weights_P
+    return released_weights(state.weights_P, state.optimizer, choices.optim, steps)
 
 
-def follow(plan: Plan, learner: Learner, streams: Streams, first_step: int) -> None:
+def _moved(
+    state: Checkpoint,
+    noisy: NoisySum,
+    is_in_P: Tensor | None,
+    mechanism: Mechanism,
+    choices: Choices,
+    learner: Learner,
+    plan: Plan,
+) -> Checkpoint:
+    """Return the state after a step whose sum was released: nothing here is private."""
+    step, steps, deviation = state.step, plan.sampling.steps, mechanism.deviation()
+    blocks, scores = learner.trainable.slices(), state.scores
+    mean = NoisyMean.of(noisy, plan.sampling.expected_batch, deviation)
+    if choices.optim.shrink == "spectrum":
+        weights = learner.trainable.parameters()
+        mean = shrunk(mean, [(blocks[name], weight.shape) for name, weight in weights.items()])
+    is_updated_P = is_in_P
+    if is_updated_P is None:
+        is_updated_P = updated_weights(
+            noisy, list(blocks.values()), choices.update, seed=choices.seed, step=step
+        )
+    if choices.update.warms_up(step):
+        scores = scores.after(noisy, deviation, blocks)
+    rate = choices.optim.rate_at(step, steps)
+    weights_P, optimizer = update(state.weights_P, state.optimizer, mean, is_updated_P, choices.optim, rate)
+    return Checkpoint(state.fingerprint, step + 1, weights_P, optimizer, scores)
+
+
+def _shared_support(
+    section: Update, scores: Scores | None, learner: Learner, step: int
+) -> frozenset[str] | None:
+    """Return the support of a step, as the leader's scores have it, in every process; None masks nothing."""
+    if not section.is_masked(step):
+        return None
+    blocks = learner.trainable.slices()
+    chosen_B = torch.zeros(len(blocks))
+    if scores is not None:
+        best = scores.best(section.keep, blocks)
+        chosen_B = torch.tensor([float(name in best) for name in blocks])
+    chosen_B = learner.ranks.from_leader(chosen_B.to(learner.device))
+    return frozenset(name for name, chosen in zip(blocks, chosen_B.tolist(), strict=True) if chosen)
+
+
+def follow(plan: Plan, section: Update, learner: Learner, streams: Streams, first_step: int) -> None:
     """Look at this process's share of the units of every step from ``first_step`` to the last.
 
     A step begins when the leader's weights arrive, which is after its intent is on disk.
@@ -104,8 +142,9 @@ def follow(plan: Plan, learner: Learner, streams: Streams, first_step: int) -> N
     rows_by_unit = learner.encoded.rows_by_unit()
     for step in range(first_step, plan.sampling.steps):
         learner.trainable.assign(learner.ranks.from_leader(learner.trainable.flat()))
+        support = _shared_support(section, None, learner, step)
         # private from here
-        mechanism.total(learner, mechanism.sample(rows_by_unit, streams, step), step)
+        mechanism.total(learner, mechanism.sample(rows_by_unit, streams, step), step, support)
 
 
 class _Saving:
@@ -137,4 +176,5 @@ class _Saving:
 def _start(streams: Streams, learner: Learner) -> Checkpoint:
     weights_P = learner.trainable.flat()
     wide_P = weights_P.to(torch.promote_types(weights_P.dtype, torch.float32))
-    return Checkpoint(streams.fingerprint, 0, weights_P, OptimizerState.zeros(wide_P))
+    scores = Scores.zeros(learner.trainable.slices())
+    return Checkpoint(streams.fingerprint, 0, weights_P, OptimizerState.zeros(wide_P), scores)

@@ -1,5 +1,6 @@
 """What one step does to private units: one object that executes it and says what it executed."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -78,10 +79,13 @@ class Mechanism:
             for unit in sampled
         ]
 
-    def total(self, learner: Learner, units: Units, step: int) -> ClippedSum | Tensor:
+    def total(
+        self, learner: Learner, units: Units, step: int, support: frozenset[str] | None = None
+    ) -> ClippedSum | Tensor:
         """Return the sum over the sampled units, each process having looked at its share.
 
-        Of gradients, shape (P,), or of slopes along the public directions of ``step``, shape (K,).
+        Of gradients, shape (P,), or of slopes along the public directions of ``step``, shape (K,). Where
+        there is a ``support``, gradients outside of it are masked before they are clipped.
 
         Guarantee: clipped (with privacy), one unit moves it by at most ``clip``; it is still private.
         """
@@ -89,7 +93,7 @@ class Mechanism:
             return plain_gradient_sum(learner, units)
         clipping = Clipping(self.clip, self.clip_rule, self.clip_groups)
         if self.directions is None:
-            return clipped_gradient_sum(learner, units, clipping)
+            return clipped_gradient_sum(learner, units, clipping, support)
         norm: Norm = "l1" if self.noise == "laplace" else "l2"
         return clipped_slope_sum(learner, units, self.directions, clipping, norm, step)
 
@@ -107,11 +111,17 @@ class Mechanism:
             return noisy
         return along(noisy, self.directions, trainable, step)
 
-    def release(self, total: ClippedSum | Tensor, noise: PreparedNoise, step: int) -> NoisySum:
+    def release(
+        self, total: ClippedSum | Tensor, noise: PreparedNoise, step: int, is_in_P: Tensor | None = None
+    ) -> NoisySum:
         """Return the sum that may be published; asked once a step, by the process that leads.
 
+        ``is_in_P`` is the support that ``total`` was masked to: noise is put there alone, and elsewhere the
+        sum is zero whatever the data.
+
         Guarantee: with ``sample`` and ``total``, the event PoissonSampled(rate, Gaussian(noise_multiplier)),
-        or that of Laplace; without clipping and noise, no privacy at all.
+        or that of Laplace; without clipping and noise, no privacy at all. A sum that is not zero outside of
+        its support is a ValueError.
         """
         if self.noise_multiplier is None:
             if isinstance(total, ClippedSum):
@@ -119,4 +129,16 @@ class Mechanism:
             return publish(total)
         if not isinstance(total, ClippedSum):
             raise ValueError("noise hides a unit only in a sum that was clipped")
-        return add_noise(total, self.noise_multiplier, noise.at(step))
+        drawn = noise.at(step)
+        if is_in_P is not None:
+            if bool(total.sum_P[~is_in_P].any()):
+                raise ValueError("a sum was to be masked to a support, and is not zero outside of it")
+            drawn = drawn.only(is_in_P)
+        return add_noise(total, self.noise_multiplier, drawn)
+
+    def deviation(self) -> float:
+        """Return the standard deviation of the noise on each weight of ``gradient``; 0 without privacy."""
+        if self.noise_multiplier is None or self.clip is None:
+            return 0.0
+        each = self.noise_multiplier * self.clip * (math.sqrt(2) if self.noise == "laplace" else 1.0)
+        return each if self.directions is None else each / math.sqrt(self.directions.count)

@@ -10,26 +10,36 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from stages.training.noisy_mean import NoisyMean
+
 
 @dataclass(frozen=True, kw_only=True)
 class Optim:
     """Section ``optim`` of params.yaml."""
 
-    kind: Literal["adam", "sgd"]
+    kind: Literal["adam", "adam_bc", "sgd"]
+    """adam_bc: the known variance of the noise is taken out of Adam's second moment (Tang et al. 2023)."""
     learning_rate: float
     beta1: float
     beta2: float
     """Adam's second-moment decay; unused by sgd."""
+    noise_floor: float
+    """Least second moment that adam_bc leaves, as a share of the noise's variance."""
     schedule: Literal["constant", "cosine"]
+    average: float
+    """Decay of the moving average of the weights that is released in place of the last ones; 0: the last."""
+    shrink: Literal["none", "spectrum"]
+    """spectrum: singular values of every factor's noisy gradient are shrunk as the noise explains them."""
 
     def __post_init__(self) -> None:
         """Refuse rates outside their ranges."""
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             raise ValueError(f"optim.learning_rate must be positive, got {self.learning_rate}")
-        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
-            raise ValueError(
-                f"optim.beta1 and optim.beta2 must lie in [0, 1), got {self.beta1} and {self.beta2}"
-            )
+        for name in ("beta1", "beta2", "average"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"optim.{name} must lie in [0, 1), got {getattr(self, name)}")
+        if not 0 < self.noise_floor <= 1:
+            raise ValueError(f"optim.noise_floor must lie in (0, 1], got {self.noise_floor}")
 
     def rate_at(self, step: int, steps: int) -> float:
         """Return the learning rate of a step; cosine falls to zero after the last one."""
@@ -40,44 +50,65 @@ class Optim:
 
 @dataclass(frozen=True)
 class OptimizerState:
-    """Moments and the number of updates each weight has had."""
+    """Moments, the number of updates each weight has had, and what the weights' average is made of."""
 
     first_P: Tensor
     second_P: Tensor
     updates_P: Tensor
+    average_P: Tensor
+    """Moving average of the weights that began at zero."""
 
     @classmethod
     def zeros(cls, weights_P: Tensor) -> "OptimizerState":
         """Return the state before any update."""
-        return cls(torch.zeros_like(weights_P), torch.zeros_like(weights_P), torch.zeros_like(weights_P))
+        return cls(*(torch.zeros_like(weights_P) for _ in range(4)))
 
 
 def update(
     weights_P: Tensor,
     state: OptimizerState,
-    gradient_P: Tensor,
+    noisy: NoisyMean,
     is_updated_P: Tensor,
     optim: Optim,
     learning_rate: float,
 ) -> tuple[Tensor, OptimizerState]:
     """Return new weights and state; where ``is_updated_P`` is False both stay untouched, moments included.
 
-    Adam (Kingma and Ba 2015) with torch's epsilon, or SGD with momentum ``beta1`` as torch writes it.
+    Adam (Kingma and Ba 2015) with torch's epsilon; DP-AdamBC (Tang et al. 2023, Algorithm 1), whose second
+    moment less the noise's variance is at least ``noise_floor`` times that variance; or SGD with momentum
+    ``beta1`` as torch writes it.
+
+    Guarantee: a function of privatised sums and public values alone.
     """
+    if not isinstance(noisy, NoisyMean):
+        raise TypeError(f"weights move by a noisy mean only, got {type(noisy).__name__}")
+    gradient_P = noisy.mean_P.to(state.first_P.dtype)
     if optim.kind == "sgd":
         first_P = optim.beta1 * state.first_P + gradient_P
         stepped_P = weights_P - learning_rate * first_P
-        moved = OptimizerState(first_P, state.second_P, state.updates_P + 1)
+        second_P, count_P = state.second_P, state.updates_P + 1
     else:
         count_P = state.updates_P + 1
         first_P = optim.beta1 * state.first_P + (1 - optim.beta1) * gradient_P
         second_P = optim.beta2 * state.second_P + (1 - optim.beta2) * gradient_P**2
         mean_P = first_P / (1 - optim.beta1**count_P)
-        deviation_P = (second_P / (1 - optim.beta2**count_P)).sqrt() + 1e-8
-        stepped_P = weights_P - learning_rate * mean_P / deviation_P
-        moved = OptimizerState(first_P, second_P, count_P)
-    return torch.where(is_updated_P, stepped_P, weights_P), OptimizerState(
-        torch.where(is_updated_P, moved.first_P, state.first_P),
-        torch.where(is_updated_P, moved.second_P, state.second_P),
-        torch.where(is_updated_P, moved.updates_P, state.updates_P),
+        square_P = second_P / (1 - optim.beta2**count_P)
+        if optim.kind == "adam_bc":
+            variance = noisy.deviation**2
+            square_P = (square_P - variance).clamp(min=optim.noise_floor * variance)
+        stepped_P = weights_P - learning_rate * mean_P / (square_P.sqrt() + 1e-8)
+    after_P = torch.where(is_updated_P, stepped_P, weights_P)
+    average_P = optim.average * state.average_P + (1 - optim.average) * after_P
+    return after_P, OptimizerState(
+        torch.where(is_updated_P, first_P, state.first_P),
+        torch.where(is_updated_P, second_P, state.second_P),
+        torch.where(is_updated_P, count_P, state.updates_P),
+        average_P,
     )
+
+
+def released_weights(weights_P: Tensor, state: OptimizerState, optim: Optim, steps: int) -> Tensor:
+    """Return what a run of ``steps`` steps releases: its last weights, or their unbiased moving average."""
+    if optim.average == 0:
+        return weights_P
+    return (state.average_P / (1 - optim.average**steps)).to(weights_P.dtype)

@@ -20,14 +20,28 @@ from stages.privacy.noise import NoisySum
 class Update:
     """Section ``update`` of params.yaml."""
 
-    prune: Literal["all", "block", "magnitude", "random"]
+    prune: Literal["all", "block", "magnitude", "random", "accumulated"]
+    """accumulated: from a warm-up on, only blocks that stood out in it (accumulated.py)."""
     keep: float
-    """Fraction of blocks (block) or weights (magnitude, random) that a step updates; unused by all."""
+    """Fraction of blocks (block, accumulated) or weights (magnitude, random) that a step updates; unused by
+    all."""
+    warmup_steps: int
+    """Steps in which accumulated updates everything; unused by other rules."""
 
     def __post_init__(self) -> None:
-        """Refuse a fraction outside (0, 1]."""
+        """Refuse a fraction outside (0, 1], and a warm-up that nothing can be learned from."""
         if not 0 < self.keep <= 1:
             raise ValueError(f"update.keep must lie in (0, 1], got {self.keep}")
+        if self.warmup_steps < 1:
+            raise ValueError(f"update.warmup_steps must be at least 1, got {self.warmup_steps}")
+
+    def warms_up(self, step: int) -> bool:
+        """Tell whether ``step`` is one from which accumulated learns what stands out."""
+        return self.prune == "accumulated" and step < self.warmup_steps
+
+    def is_masked(self, step: int) -> bool:
+        """Tell whether gradients are masked before they are clipped."""
+        return self.prune == "accumulated" and step >= self.warmup_steps
 
 
 def updated_weights(noisy: NoisySum, blocks: list[slice], section: Update, *, seed: int, step: int) -> Tensor:
@@ -35,12 +49,12 @@ def updated_weights(noisy: NoisySum, blocks: list[slice], section: Update, *, se
 
     ``block``: score = noisy L2 norm / sqrt(numel), the best ceil(keep x blocks) blocks, a block being one
     LoRA factor. ``magnitude``: the ``keep`` fraction of largest absolute noisy values. ``random``: as many,
-    from the public ``seed``.
+    from the public ``seed``. ``accumulated``: everything, for it masks before clipping (accumulated.py).
 
     Guarantee: a function of the noisy sum and public values alone.
     """
     total = noisy.sum_P.numel()
-    if section.prune == "all":
+    if section.prune in ("all", "accumulated"):
         return torch.ones(total, dtype=torch.bool, device=noisy.sum_P.device)
     if section.prune == "block":
         return _blocks(noisy.sum_P, blocks, math.ceil(section.keep * len(blocks)))

@@ -13,6 +13,7 @@ import pytest
 import torch
 import world
 from checkout import edit_params
+from choices import optim, pruning
 from learners import learner_of
 from runs import ADAPTER, stage, started, steps_begun, the_folder, undisturbed
 from safetensors.torch import load_file
@@ -37,10 +38,8 @@ from stages.training.intents import Intents
 from stages.training.learner import Learner
 from stages.training.loop import Choices, train
 from stages.training.memory import GIB, within_memory
-from stages.training.optimizer import Optim
 from stages.training.preparation import learner_for
 from stages.training.run_folder import RunFolder
-from stages.training.update_pruning import Update
 from stages.vlm.attribution import segments_of
 from stages.vlm.encoder import encode_set
 from stages.vlm.synthetic import SyntheticRow, synthetic_inputs, text_losses
@@ -175,8 +174,7 @@ def run(learner: Learner, folder: Path, streams: Streams = world.STREAMS) -> tor
     folder.mkdir(exist_ok=True)
     place, plan = RunFolder(folder), world.plan_of()
     intents = Intents(place.intents, {"release": streams.release_id(), "plan": plan.to_json()})
-    optim = Optim(kind="adam", learning_rate=0.01, beta1=0.9, beta2=0.99, schedule="cosine")
-    choices = Choices(optim, Update(prune="block", keep=0.5), 0)
+    choices = Choices(optim("adam", learning_rate=0.01, schedule="cosine"), pruning("block", 0.5), 0)
     return train(plan, choices, learner, streams, intents, place, checkpoint_every=2)
 
 

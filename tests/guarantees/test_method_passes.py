@@ -1,4 +1,4 @@
-"""Every method runs from its plan to its report by params.yaml alone, is killed on the way, and is audited."""
+"""Every method runs from plan to report by params.yaml alone, is killed on the way, and is audited."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ METHODS = {
         r"noise: gaussian": "noise: laplace",
         r"(privacy:\n(?:  .*\n)*?  delta:) \S+": r"\1 0.0",
     },
-    "accumulated support": {r"prune: \w+": "prune: accumulated", r"warmup_steps: 2\b": "warmup_steps: 2"},
+    "accumulated support": {r"prune: \w+": "prune: accumulated", r"warmup_steps: \d+": "warmup_steps: 2"},
     "non-private": {r"kind: gradient": "kind: nonprivate"},
 }
 

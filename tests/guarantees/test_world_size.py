@@ -51,7 +51,7 @@ def flat(step: list[list[int]]) -> list[int]:
 
 
 def require_agreement(alone: dict[str, Any], several: dict[str, Any]) -> None:
-    for name in ("total", "total of one unit", "weights"):
+    for name in ("total", "total of one unit", "weights", "weights of an accumulated support"):
         assert distance(alone[name], several[name]) < AGREE, name
 
 

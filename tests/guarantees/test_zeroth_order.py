@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from choices import optim, pruning
 from learners import learner_of
 from scipy import stats
 
@@ -25,10 +26,8 @@ from stages.training.estimators import clipped_gradient_sum
 from stages.training.intents import Intents
 from stages.training.learner import Learner
 from stages.training.loop import Choices, train
-from stages.training.optimizer import Optim
 from stages.training.preflight import require_alone
 from stages.training.run_folder import RunFolder
-from stages.training.update_pruning import Update
 from stages.training.zeroth_order import along, clipped_slope_sum, unit_slopes
 
 DIRECTIONS = Directions(count=3, perturbation=1e-3, seed=5)
@@ -250,8 +249,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bits(tiny_llava, tmp_path, mo
         directions=DIRECTIONS,
         noise=noise,
     )
-    optim = Optim(kind="adam", learning_rate=0.1, beta1=0.9, beta2=0.99, schedule="constant")
-    choices = Choices(optim, Update(prune="block", keep=0.5), 0)
+    choices = Choices(optim("adam"), pruning("block", 0.5), 0)
 
     def run(name):
         learner = learner_of(tiny_llava, rows(4, rows_per_unit=2), PRUNED)

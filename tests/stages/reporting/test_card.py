@@ -4,13 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+from choices import optim, pruning
 from ruamel.yaml import YAML
 
 from models import trainable
 from stages.reporting.card import front_matter, load_code, plain
 from stages.reporting.evidence import Choices
-from stages.training.optimizer import Optim
-from stages.training.update_pruning import Update
 from stages.vlm.selection import TokenSelection
 from stages.vlm.source import Model
 
@@ -18,9 +17,9 @@ from stages.vlm.source import Model
 def choices(hub: str | None = None, revision: str | None = None) -> Choices:
     return Choices(
         trainable=trainable(rank=4, alpha=8.0, targets=("q_proj",)),
-        update=Update(prune="block", keep=0.8),
+        update=pruning("block", 0.8),
         tokens=TokenSelection(select="all", merge="cluster", fusion_noise=0.0),
-        optim=Optim(kind="adam", learning_rate=0.1, beta1=0.9, beta2=0.9, schedule="constant"),
+        optim=optim("adam"),
         model=Model(path=Path("models/pretrained"), hub=hub, revision=revision, precision="float32"),
     )
 

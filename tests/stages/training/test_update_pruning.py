@@ -4,16 +4,17 @@ import math
 
 import pytest
 import torch
+from choices import pruning
 
 from stages.privacy.noise import NoisySum
-from stages.training.update_pruning import Update, updated_weights
+from stages.training.update_pruning import updated_weights
 
 BLOCKS = [slice(0, 2), slice(2, 6), slice(6, 10)]
 NOISY = NoisySum(torch.tensor([3.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.1, 0.1, 0.1, 0.1]))
 
 
 def kept(prune: str, keep: float, step: int = 0) -> list[int]:
-    section = Update(prune=prune, keep=keep)
+    section = pruning(prune, keep)
     return updated_weights(NOISY, BLOCKS, section, seed=1, step=step).nonzero()[:, 0].tolist()
 
 
@@ -37,12 +38,12 @@ def test_all_keeps_everything():
 @pytest.mark.parametrize("keep", [0.0, 1.1])
 def test_an_impossible_fraction_is_refused(keep):
     with pytest.raises(ValueError, match="update.keep must lie in"):
-        Update(prune="block", keep=keep)
+        pruning("block", keep)
 
 
 def test_the_known_arithmetic_of_pure_noise():
     """By magnitude, 80 % of pure-noise coordinates hold 99.6 % of its energy and 50 % hold 92.9 %."""
     noise = torch.randn(400_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for keep, expected in ((0.8, 0.996), (0.5, 0.929)):
-        mask = updated_weights(NoisySum(noise), [], Update(prune="magnitude", keep=keep), seed=0, step=0)
+        mask = updated_weights(NoisySum(noise), [], pruning("magnitude", keep), seed=0, step=0)
         assert math.isclose(float(noise[mask].pow(2).sum() / noise.pow(2).sum()), expected, abs_tol=2e-3)
