@@ -14,7 +14,7 @@ from stages.privacy.events import event_from_json
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True)

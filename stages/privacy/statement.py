@@ -9,7 +9,7 @@ from stages.privacy.charges import spent
 from stages.privacy.ledger_evidence import read_ledger, require_settled, total_json
 from stages.privacy.plan import Plan
 
-VERSION = 2
+VERSION = 3
 LIMITS = (
     "The size of the data set and of its files is treated as public side information.",
     "Gaussian noise in floating point is not exactly Gaussian.",

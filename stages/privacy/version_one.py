@@ -18,7 +18,7 @@ from stages.core.schema import parse
 from stages.privacy.accountants import Relation, price
 from stages.privacy.accounting import FINE_GRID, epsilon_of, is_nonprivate
 from stages.privacy.events import event_from_json, event_to_json
-from stages.privacy.evidence import CHARGES, CHOICES, METRICS, PLAN, STATEMENT, TRACE, Evidence
+from stages.privacy.evidence import CHARGES, METRICS, PLAN, STATEMENT, TRACE, Evidence
 from stages.privacy.findings import Finding, differences, shown
 from stages.privacy.plan import NOTHING_ELSE, Plan
 from stages.privacy.priceable import require_priceable
@@ -97,7 +97,7 @@ def charges_of_one(plan: Plan, evidence: Evidence) -> dict[str, Any]:
     trace = evidence.values[TRACE]
     if not isinstance(trace.get("abandoned"), list) or not all(map(_is_abandoned, trace["abandoned"])):
         raise ValueError(f"{TRACE} does not list the runs that were abandoned")
-    charges = [_public_choice(file, evidence.sha256(file)) for file in sorted(CHOICES)]
+    charges = [_public_choice(file, evidence.sha256(file)) for file in sorted(evidence.choices)]
     charges.append(_training(plan, trace, trace["release"], len(trace["steps"]), "models/adapter"))
     for run in trace["abandoned"]:
         name = run.get("run", run.get("fingerprint"))

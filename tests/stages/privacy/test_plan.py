@@ -38,8 +38,8 @@ def test_the_plan_meets_the_target_and_a_little_less_noise_would_not(relation):
 def test_a_plan_survives_json_and_a_changed_form_is_refused():
     plan = private()
     assert read_plan(plan.to_json(), "plan.json") == plan
-    with pytest.raises(ValueError, match="has version 3"):
-        read_plan({**plan.to_json(), "version": 3}, "plan.json")
+    with pytest.raises(ValueError, match="has version 4"):
+        read_plan({**plan.to_json(), "version": 4}, "plan.json")
     with pytest.raises(KeyError, match="unknown keys"):
         read_plan({**plan.to_json(), "extra": 1}, "plan.json")
 
