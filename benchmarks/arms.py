@@ -105,7 +105,7 @@ class Outcome:
 
 def calibrated_rules() -> tuple[Rule, Rule]:
     """Return (all tokens, the rule that stage calibrate chose)."""
-    chosen = read_json(Path("data/calibrate/calibration.json"))["chosen"]
+    chosen = read_json(Path("data/calibrate/pruning.json"))["chosen"]
     published = TokenSelection(select="dominant_contextual", merge="cluster", fusion_noise=0.0)
     return Rule(select="all", merge="none", **chosen), Rule(**asdict(published), **chosen)
 

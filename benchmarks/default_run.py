@@ -122,7 +122,7 @@ class Outcomes:
 
 def identity(settings: Settings) -> str:
     """Return a digest of everything that decides an arm's result but its seed."""
-    files = [Path("data/records"), Path("models/backbone"), Path("data/calibrate/calibration.json")]
+    files = [Path("data/records"), Path("models/backbone"), Path("data/calibrate/pruning.json")]
     return hashlib.sha256((repr(settings) + "".join(sha256(file) for file in files)).encode()).hexdigest()
 
 

@@ -68,7 +68,7 @@ def _accounted(contents: Files) -> Files:
     """Return files with charges and statement as account writes them, or would if it did not refuse."""
     found = read_evidence(contents, None)
     plan = read_plan(found.values[PLAN], PLAN)
-    charges = rebuilt_charges(plan, found)
+    charges = rebuilt_charges(plan, found.values[TRACE], found)
     contents = _replaced(contents, CHARGES, charges)
     found = read_evidence(contents, None)
     committed = {name: found.sha256(name) for name in (PLAN, TRACE, METRICS, CHARGES, LEDGER)}

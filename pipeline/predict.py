@@ -8,7 +8,7 @@ from stages.core.params import PARAMS, read_params, read_section
 
 BACKBONE = Path("models/backbone")
 ADAPTER = Path("models/adapter")
-CALIBRATION = Path("data/calibrate/calibration.json")
+PRUNING = Path("data/calibrate/pruning.json")
 
 
 def predict_command(image: Path, question: str) -> None:
@@ -46,7 +46,7 @@ def _answer(picture: bytes, question: str) -> str:
     params = read_params()
     selection = read_section(params, "tokens", TokenSelection, PARAMS)
     precision = read_section(params, "model", Model, PARAMS).precision
-    rule = Rule(**asdict(selection), **read_json(CALIBRATION)["chosen"])
+    rule = Rule(**asdict(selection), **read_json(PRUNING)["chosen"])
     loaded = load(BACKBONE, device=use(Speed.load()).device, precision=precision)
     return answer(
         replace(loaded, model=load_adapter(loaded.model, ADAPTER, loaded.family)), picture, question, rule

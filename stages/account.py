@@ -22,7 +22,7 @@ class Account(Stage):
     plan: Path = reads("data/plan.json")
     trace: Path = reads("data/finetune/trace.json")
     importance: Path = reads("data/profile/profile.json")
-    calibration: Path = reads("data/calibrate/calibration.json")
+    pruning: Path = reads("data/calibrate/pruning.json")
     metrics: Path = reads("data/evaluate/metrics.json")
     charges: Path = writes("data/account/charges.json", evidence=True)
     ledger: Path = writes("data/account/ledger.json", evidence=True)
@@ -33,7 +33,7 @@ class Account(Stage):
         RunKeyArchive.load()  # refused before anything is written
         plan, trace = read_plan(read_json(self.plan), str(self.plan)), read_json(self.trace)
         charges = charges_json(
-            plan, trace, before=_outputs(self.importance, self.calibration), after=_outputs(self.metrics)
+            plan, trace, before=_outputs(self.importance, self.pruning), after=_outputs(self.metrics)
         )
         chain = chain_to_json(plan.population.name, Ledger.load(make=False).entries(plan.population.name))
         write_json(self.charges, charges)

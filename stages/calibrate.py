@@ -68,9 +68,9 @@ class Calibrate(Releasing):
     backbone: Path = reads("models/backbone")
     records: Path = reads_from("calibrate.on", below="data/records")
     importance: Path = reads("data/profile/profile.json")
-    calibration: Path = writes("data/calibrate/calibration.json", evidence=True)
+    pruning: Path = writes("data/calibrate/pruning.json", evidence=True)
     plot: Path = writes(
-        "data/calibrate/fidelity.csv",
+        "data/calibrate/frontier.csv",
         evidence=True,
         plot={
             "x": "kept",
@@ -138,7 +138,7 @@ class Calibrate(Releasing):
             )
         mechanism, layers = self.calibrate.private, (rules[0].layer,)
         utility = budget_utility(EVERY_TOKEN, rules)
-        outputs = (self.calibration, self.plot, self.pictures)
+        outputs = (self.pruning, self.plot, self.pictures)
         with (
             one_release(self, mechanism, self.records, "train", outputs) as release,
             progress("calibrate", PARTS) as advance,
@@ -169,7 +169,7 @@ class Calibrate(Releasing):
     def _write(self, full: dict[str, Any], found: list[dict[str, Any]], about: dict[str, Any]) -> None:
         chosen = self._choose(found)
         write_json(
-            self.calibration,
+            self.pruning,
             {
                 "version": 3,
                 "records": self.calibrate.on,

@@ -36,7 +36,7 @@ class Encode(Stage):
     model: Model
     is_public: bool = section("population.public")
     backbone: Path = reads("models/backbone")
-    calibration: Path = reads("data/calibrate/calibration.json")
+    pruning: Path = reads("data/calibrate/pruning.json")
     train: Path = reads("data/records/train")
     heldout: Path = reads("data/records/heldout")
     canaries: Path = reads("data/records/canaries")
@@ -47,7 +47,7 @@ class Encode(Stage):
     def run(self) -> None:
         """Encode both splits, and all canaries, under the calibrated rule; what is done outlives a kill."""
         speed = use(Speed.load())
-        rule = Rule(**asdict(self.tokens), **read_json(self.calibration)["chosen"])
+        rule = Rule(**asdict(self.tokens), **read_json(self.pruning)["chosen"])
         inputs = ResolvedInputs.of(self)
         folder = scratch_folder("encode", _key(inputs, self.backbone, rule, speed.device))
         with joined(speed.device) as ranks, in_use(folder):

@@ -34,7 +34,7 @@ class MakePlan(Stage):
     evaluate: EvaluateSettings
     seed: Seed
     importance: Path = reads("data/profile/profile.json")
-    calibration: Path = reads("data/calibrate/calibration.json")
+    pruning: Path = reads("data/calibrate/pruning.json")
     backbone: Path = reads("models/backbone")
     plan: Path = writes("data/plan.json", evidence=True)
 
@@ -57,7 +57,7 @@ class MakePlan(Stage):
         write_json(self.plan, plan.to_json())
 
     def _others(self) -> Others:
-        made = [read_json(path)["charge"] for path in (self.importance, self.calibration)]
+        made = [read_json(path)["charge"] for path in (self.importance, self.pruning)]
         charges = [beside_of(charge) for charge in made if charge["release"] is not None]
         return Others(
             charges=(*charges, *self.evaluate.planned()),

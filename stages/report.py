@@ -32,7 +32,7 @@ class Report(Stage):
     statement: Path = reads("data/account/statement.json")
     metrics: Path = reads("data/evaluate/metrics.json")
     importance: Path = reads("data/profile/profile.json")
-    calibration: Path = reads("data/calibrate/calibration.json")
+    pruning: Path = reads("data/calibrate/pruning.json")
     canaries: Path = reads("data/canaries/canaries.json")
     adapter: Path = reads("models/adapter")
     report: Path = writes("data/report/report.html", evidence=True)
@@ -47,7 +47,7 @@ class Report(Stage):
             statement=self.statement,
             metrics=self.metrics,
             importance=self.importance,
-            calibration=self.calibration,
+            pruning=self.pruning,
             canaries=self.canaries,
             adapter=self.adapter,
         )

@@ -21,7 +21,7 @@ from forging import (
     unlinked,
     without_abandoned,
 )
-from honest_evidence import CALIBRATION, accounted, files_of, name
+from honest_evidence import PRUNING, accounted, files_of, name
 
 from stages.privacy.evidence import CHARGES, LEDGER, LOCK, PLAN, STATEMENT, TRACE
 
@@ -154,12 +154,12 @@ OF_LEDGERS: dict[str, Forgery] = {
         STATEMENT,
         "is not the file that was signed",
     ),
-    "calibration figures made up": Forgery(
+    "pruning figures made up": Forgery(
         lambda files: accounted(
-            {**files, CALIBRATION: at(CALIBRATION, "chosen.layer", 3)(files)[CALIBRATION]}, HONEST.plan()
+            {**files, PRUNING: at(PRUNING, "chosen.layer", 3)(files)[PRUNING]}, HONEST.plan()
         ),
         "signature",
-        CALIBRATION,
+        PRUNING,
         "is not the file that was signed",
     ),
 }

@@ -67,7 +67,7 @@ def fitted(files: Files) -> Files:
     }
     files = replaced(files, STATEMENT, canonical_json(values[STATEMENT]))
     lock = json.loads(files[LOCK])
-    written = {file: hashlib.md5(files[file]).hexdigest() for file in STAGE_OF}
+    written = {file: hashlib.md5(files[file]).hexdigest() for file in STAGE_OF if file in files}
     for stage in lock["stages"].values():
         for item in (*stage["deps"], *stage["outs"]):
             item["md5"] = written.get(item["path"], item["md5"])

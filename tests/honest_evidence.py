@@ -22,11 +22,12 @@ from stages.privacy.charges import charges_json
 from stages.privacy.evidence import (
     CANARIES,
     CHARGES,
-    CHOICES,
     LEDGER,
     LOCK,
     METRICS,
     PLAN,
+    PROFILE,
+    PRUNING,
     STAGE_OF,
     STATEMENT,
     TRACE,
@@ -42,7 +43,6 @@ from stages.privacy.split_rule import keyed_hash_rule
 from stages.privacy.statement import statement_json
 from stages.training.trace import VERSION as TRACE_VERSION
 
-PROFILE, CALIBRATION = CHOICES
 DAY = "2026-11-22"
 VERSIONS = {"python": "3.11.7", "torch": "2.13.0", "dp-accounting": "0.6.0"}
 DEPS = {
@@ -50,7 +50,7 @@ DEPS = {
     "finetune": [PLAN],
     "evaluate": ["models/adapter"],
     "canaries": ["models/adapter", PLAN],
-    "account": [PLAN, TRACE, PROFILE, CALIBRATION, METRICS],
+    "account": [PLAN, TRACE, PROFILE, PRUNING, METRICS],
 }
 
 PLANTED = CanarySettings(count=100, rows_per_unit=2, words=4, guessed=0.4, seed=0)
@@ -141,6 +141,9 @@ def trace_of(run: Run, plan: Plan) -> dict[str, Any]:
         "steps": [
             {
                 "step": step,
+                "estimator": plan.estimator,
+                "directions": plan.directions and asdict(plan.directions),
+                "noise": plan.mechanism,
                 "sampler": plan.sampler,
                 "rate": plan.sampling.rate,
                 "expected_batch": plan.sampling.expected_batch,
@@ -208,7 +211,7 @@ def made_by(run: Run) -> Files:
     plan = run.plan()
     values: dict[str, Any] = {
         PROFILE: {**run.noised("profile", "train"), "records": "train", "chosen": 1, "layers": []},
-        CALIBRATION: {
+        PRUNING: {
             "version": 2,
             "records": "public",
             "chosen": {"layer": 1},
@@ -238,7 +241,7 @@ def files_of(run: Run) -> Files:
 def accounted(files: Files, plan: Plan) -> Files:
     """Return files with charges, statement and dvc.lock made anew from the others, as account would."""
     values = {file: json.loads(content) for file, content in files.items() if file.endswith(".json")}
-    outputs = {file: (values[file], _sha256(files[file])) for file in (*CHOICES, METRICS)}
+    outputs = {file: (values[file], _sha256(files[file])) for file in (PROFILE, PRUNING, METRICS)}
     after = {METRICS: outputs.pop(METRICS)}
     charges = charges_json(plan, values[TRACE], before=outputs, after=after)
     files = {**files, CHARGES: canonical_json(charges)}
@@ -251,19 +254,25 @@ def locked(files: Files, plan: Plan) -> Files:
     """Return files with a dvc.lock that records them and the parameters of ``plan``."""
     params = {
         "estimator": {
-            "kind": "gradient",
+            "kind": plan.estimator,
             "clip": plan.clip,
             "clip_rule": plan.clip_rule,
             "clip_groups": plan.clip_groups,
             "rows_per_unit": plan.rows_per_unit,
+            "zeroth_order": {"directions": 3, "perturbation": 1e-3, "noise": "gaussian"},
         },
+        "seed": {"public": 7},
         "population": plan.to_json()["population"],
         "privacy": {"relation": plan.relation, "epsilon": plan.target_epsilon, "delta": plan.delta},
         "sampling": plan.to_json()["sampling"],
     }
     lock: dict[str, Any] = {"schema": "2.0", "stages": {}}
     for stage in dict.fromkeys(STAGE_OF.values()):
-        outs = [{"path": file, "md5": _md5(files[file])} for file in STAGE_OF if STAGE_OF[file] == stage]
+        outs = [
+            {"path": file, "md5": _md5(files[file])}
+            for file in STAGE_OF
+            if STAGE_OF[file] == stage and file in files
+        ]
         if stage == "finetune":
             outs.append({"path": "models/adapter", "md5": name("adapter") + ".dir"})
         written = {out["path"]: out["md5"] for one in lock["stages"].values() for out in one["outs"]}

@@ -18,11 +18,11 @@ from stages.training.abandoned import abandon_runs, other_runs
 
 OUTPUT = {
     "profile": "data/profile/profile.json",
-    "calibrate": "data/calibrate/calibration.json",
+    "calibrate": "data/calibrate/pruning.json",
     "evaluate": "data/evaluate/metrics.json",
 }
 PICTURE = {"profile": "data/profile/layers.png", "calibrate": "data/calibrate/patches.png"}
-PLOT = {"profile": "data/profile/importance.csv", "calibrate": "data/calibrate/fidelity.csv"}
+PLOT = {"profile": "data/profile/importance.csv", "calibrate": "data/calibrate/frontier.csv"}
 SPLIT = {"profile": "train", "calibrate": "train", "evaluate": "heldout"}
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the injector asks /proc for paths")
 

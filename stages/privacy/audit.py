@@ -20,6 +20,7 @@ from stages.privacy.rebuilt_findings import rebuilt_charges, statement_findings
 from stages.privacy.recomputed import Priced, disagreements, priced_charges, priced_pass
 from stages.privacy.trace_findings import trace_findings, trace_form_findings
 from stages.privacy.version_one import charges_of_one, plan_of_one, rebuilt_findings_of_one, trace_of_one
+from stages.privacy.version_two import plan_of_two, trace_of_two
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,18 @@ def audit_of(evidence: Evidence) -> Audit:
         plan = _plan(evidence)
     except ValueError as error:
         return Audit((*found, Finding(PLAN, str(error).removeprefix(f"{PLAN} "))), ())
-    trace = evidence.values[TRACE] if evidence.version > 1 else trace_of_one(plan, evidence.values[TRACE])
+    found += [Finding(file, "belongs to evidence of another version: remove it") for file in evidence.odd()]
+    try:
+        trace = _trace(plan, evidence)
+    except ValueError as error:
+        return Audit((*found, Finding(TRACE, str(error).removeprefix(f"{TRACE} "))), ())
     broken = [*trace_form_findings(trace)]
     found += [*plan_findings(plan, stored, evidence.lock), *broken]
     if broken:
         return Audit(tuple(found), ())
     found += [*trace_findings(plan, stored, trace), *canary_findings(plan, evidence)]
     try:
-        charges = charges_of_one(plan, evidence) if evidence.version == 1 else rebuilt_charges(plan, evidence)
+        charges = _charges(plan, trace, evidence)
         priced = [*priced_charges(charges, plan), *priced_pass(charges, plan)]
         found += [*_rebuilt(plan, evidence, charges), *disagreements(priced)]
     except (ValueError, OverflowError) as error:
@@ -62,10 +67,26 @@ def _plan(evidence: Evidence) -> Plan:
     stored = evidence.values[PLAN]
     if evidence.version == 1:
         return plan_of_one(stored)
+    if evidence.version == 2:
+        return plan_of_two(stored, PLAN)
     try:
         return read_plan(stored, PLAN)
     except (KeyError, TypeError) as error:
         raise ValueError(str(error.args[0])) from None
+
+
+def _trace(plan: Plan, evidence: Evidence) -> Mapping[str, Any]:
+    """Return the trace in the present form."""
+    stored = evidence.values[TRACE]
+    if evidence.version == 1:
+        return trace_of_one(plan, stored)
+    return trace_of_two(stored, TRACE) if evidence.version == 2 else stored
+
+
+def _charges(plan: Plan, trace: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
+    if evidence.version == 1:
+        return charges_of_one(plan, evidence)
+    return rebuilt_charges(plan, trace, evidence)
 
 
 def _rebuilt(plan: Plan, evidence: Evidence, charges: Mapping[str, Any]) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from typing import Any
 import dp_accounting
 
 from stages.privacy.events import event_from_json
-from stages.privacy.evidence import CHARGES, CHOICES, METRICS, PLAN, STAGE_OF, Evidence, Lock
+from stages.privacy.evidence import CHARGES, METRICS, PLAN, STAGE_OF, Evidence, Lock
 from stages.privacy.findings import Finding, shown
 from stages.privacy.plan import Beside, Plan, beside_of
 
@@ -25,7 +25,7 @@ def charge_findings(plan: Plan, evidence: Evidence, charges: Mapping[str, Any]) 
             )
     for charge in listed:
         yield from _charge(plan, charge)
-    for file in (*CHOICES, METRICS):
+    for file in (*evidence.choices, METRICS):
         yield from _stage(file, evidence)
     yield from _planned(plan, listed)
 

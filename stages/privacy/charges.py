@@ -12,7 +12,7 @@ from stages.privacy.accounting import Composition, composed_epsilon, cross_check
 from stages.privacy.events import event_from_json, event_to_json
 from stages.privacy.plan import Plan
 
-VERSION = 2
+VERSION = 3
 Charge = Mapping[str, Any]
 Output = tuple[Mapping[str, Any], str]
 """What a stage wrote, and its SHA-256."""

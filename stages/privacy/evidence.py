@@ -16,15 +16,21 @@ STATEMENT = "data/account/statement.json"
 LEDGER = "data/account/ledger.json"
 METRICS = "data/evaluate/metrics.json"
 CANARIES = "data/canaries/canaries.json"
-CHOICES = ("data/profile/profile.json", "data/calibrate/calibration.json")
+PROFILE = "data/profile/profile.json"
+PRUNING = "data/calibrate/pruning.json"
+CALIBRATION = "data/calibrate/calibration.json"
+"""What the choice of pruning was called before version 3."""
+CHOICES = (PROFILE, PRUNING, CALIBRATION)
+"""What is chosen before training, by every name that it ever had."""
 EXPORTS = "data/ledger"
 """Where `dualpriv ledger export` writes the chains of populations, each to a file."""
 LOCK = "dvc.lock"
 SIGNATURE = "data/account/signature.json"
 """Beside the evidence and no part of it: made by `dualpriv keys sign`, not by a stage."""
 STAGE_OF = {
-    CHOICES[0]: "profile",
-    CHOICES[1]: "calibrate",
+    PROFILE: "profile",
+    PRUNING: "calibrate",
+    CALIBRATION: "calibrate",
     PLAN: "plan",
     TRACE: "finetune",
     METRICS: "evaluate",
@@ -33,11 +39,12 @@ STAGE_OF = {
     LEDGER: "account",
     STATEMENT: "account",
 }
-"""Each file of the evidence, and the stage that writes it, in the order of the stages."""
+"""Each file that evidence of any version has, and the stage that writes it, in the order of the stages."""
 FILES = tuple(STAGE_OF)
 ATTACHED = {
     "data/profile/importance.csv": "profile",
     "data/profile/layers.png": "profile",
+    "data/calibrate/frontier.csv": "calibrate",
     "data/calibrate/fidelity.csv": "calibrate",
     "data/calibrate/patches.png": "calibrate",
     "data/report/report.html": "report",
@@ -45,11 +52,13 @@ ATTACHED = {
 """What people look at: drawn from the evidence, recorded and signed with it, and never read as a value."""
 READ = (*FILES, *ATTACHED, LOCK, SIGNATURE)
 _VERSIONED = (PLAN, TRACE, CHARGES, STATEMENT)
-_SINCE = {LEDGER: 2, METRICS: 2}
+_SINCE = {LEDGER: 2, METRICS: 2, PRUNING: 3}
 """Files that an earlier version could do without."""
+_UNTIL = {CALIBRATION: 2}
+"""Files that no later version has."""
 _OPTIONAL = (CANARIES,)
 """Evidence beside the accounting, which is whole without it."""
-VERSIONS = (1, 2)
+VERSIONS = (1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -92,11 +101,20 @@ class Evidence:
         """Return the version of the plan, which all files share."""
         return int(self.values[PLAN]["version"])
 
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """Return what was chosen before training, by the names of this version."""
+        return tuple(file for file in CHOICES if _has(self.version, file))
+
+    def odd(self) -> list[str]:
+        """Return the choices here that only evidence of another version has."""
+        return [file for file in CHOICES if file in self.contents and file not in self.choices]
+
     def missing(self) -> list[str]:
         """Return the files that an audit of this evidence needs and that are not there at all."""
         versions = [self.values[file].get("version") for file in _VERSIONED if file in self.values]
         latest = max((version for version in VERSIONS if version in versions), default=VERSIONS[0])
-        needed = [file for file in (*FILES, LOCK) if _SINCE.get(file, 1) <= latest and file not in _OPTIONAL]
+        needed = [file for file in (*FILES, LOCK) if _has(latest, file) and file not in _OPTIONAL]
         told = {finding.file for finding in self.unreadable}
         return [file for file in needed if file not in self.contents and file not in told]
 
@@ -137,6 +155,10 @@ def read_evidence(contents: Mapping[str, bytes], lock: Any, unread: Iterable[Fin
         else:
             unreadable.append(Finding(file, f"is {shown(value)}, not a mapping"))
     return Evidence(contents, values, Lock(lock), (*unreadable, *_versions(values)))
+
+
+def _has(version: int, file: str) -> bool:
+    return _SINCE.get(file, 1) <= version <= _UNTIL.get(file, VERSIONS[-1])
 
 
 def _versions(values: Mapping[str, Any]) -> Iterator[Finding]:

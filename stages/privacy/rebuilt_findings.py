@@ -6,29 +6,33 @@ from typing import Any
 
 from stages.privacy.charges import charges_json
 from stages.privacy.events import event_from_json
-from stages.privacy.evidence import CHARGES, CHOICES, LEDGER, METRICS, PLAN, STATEMENT, TRACE, Evidence
+from stages.privacy.evidence import CHARGES, LEDGER, METRICS, PLAN, STATEMENT, TRACE, Evidence
 from stages.privacy.findings import Finding, differences, shown
 from stages.privacy.plan import Plan
 from stages.privacy.priceable import require_priceable
 from stages.privacy.stated_accountant import accountant_findings, agrees, is_near
 from stages.privacy.statement import sentence, statement_json
+from stages.privacy.version_two import charges_of_two, statement_of_two
 
 _COMMITTED = (PLAN, TRACE, METRICS, CHARGES, LEDGER)
 _BROKEN = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError)
 """What our own readers raise when a document has not the form that a stage writes."""
 
 
-def rebuilt_charges(plan: Plan, evidence: Evidence) -> dict[str, Any]:
-    """Return the charges that plan, trace, choices and metrics give; a ValueError says why there are none."""
-    before = {file: (evidence.values[file], evidence.sha256(file)) for file in CHOICES}
+def rebuilt_charges(plan: Plan, trace: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
+    """Return the charges that plan, trace, choices and metrics give; a ValueError says why there are none.
+
+    The ``trace`` is that of the evidence in the present form; the charges are in that of its version.
+    """
+    before = {file: (evidence.values[file], evidence.sha256(file)) for file in evidence.choices}
     after = {METRICS: (evidence.values[METRICS], evidence.sha256(METRICS))}
     try:
-        charges = charges_json(plan, evidence.values[TRACE], before=before, after=after)
+        charges = charges_json(plan, trace, before=before, after=after)
         for charge in charges["charges"]:
             _require_form(charge)
     except _BROKEN as error:
         raise ValueError(f"cannot be rebuilt: {_said(error)}") from None
-    return charges
+    return charges_of_two(charges) if evidence.version == 2 else charges
 
 
 def _require_form(charge: Mapping[str, Any]) -> None:
@@ -54,6 +58,8 @@ def statement_findings(plan: Plan, evidence: Evidence, charges: Mapping[str, Any
     except _BROKEN as error:
         yield Finding(STATEMENT, f"cannot be rebuilt: {_said(error)}")
         return
+    if evidence.version == 2:
+        expected = statement_of_two(expected, stored)
     yield from differences(STATEMENT, _as_rounded(expected, stored), stored)
 
 

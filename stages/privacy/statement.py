@@ -9,7 +9,7 @@ from stages.privacy.charges import spent
 from stages.privacy.ledger_evidence import read_ledger, require_settled, total_json
 from stages.privacy.plan import Plan
 
-VERSION = 2
+VERSION = 3
 LIMITS = (
     "The size of the data set and of its files is treated as public side information.",
     "Gaussian noise in floating point is not exactly Gaussian.",
@@ -20,6 +20,10 @@ LIMITS = (
     "epsilon counts this pass; the population's total counts every release in the ledger up to its end, and "
     "none that went around the ledger.",
     "How long a step took is not hidden from whoever watches the machine.",
+)
+OF_SLOPES = (
+    "Slopes divide differences of losses by twice the perturbation, which enlarges that rounding to about "
+    "1e-4 of a loss."
 )
 
 
@@ -64,10 +68,15 @@ def statement_json(
         "ledger": {"length": history.length, "head": history.head},
         "population_total": total_json(history, plan.delta),
         "evidence": dict(digests),
-        "limits": list(LIMITS),
+        "limits": limits_of(plan),
     }
     found["sentence"] = sentence(found)
     return found
+
+
+def limits_of(plan: Plan) -> list[str]:
+    """Return what the statement does not promise."""
+    return [*LIMITS, *([OF_SLOPES] if plan.estimator == "zeroth_order" else [])]
 
 
 def sentence(statement: Mapping[str, Any]) -> str:

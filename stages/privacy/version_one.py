@@ -18,11 +18,12 @@ from stages.core.schema import parse
 from stages.privacy.accountants import Relation, price
 from stages.privacy.accounting import FINE_GRID, epsilon_of, is_nonprivate
 from stages.privacy.events import event_from_json, event_to_json
-from stages.privacy.evidence import CHARGES, CHOICES, METRICS, PLAN, STATEMENT, TRACE, Evidence
+from stages.privacy.evidence import CHARGES, METRICS, PLAN, STATEMENT, TRACE, Evidence
 from stages.privacy.findings import Finding, differences, shown
 from stages.privacy.plan import NOTHING_ELSE, Plan
 from stages.privacy.priceable import require_priceable
 from stages.privacy.stated_accountant import agrees
+from stages.privacy.version_two import added_to_plan, added_to_step
 
 _SINCE_CLIP_RULES = ("rows_per_unit", "clip_rule", "clip_groups")
 """What the steps of the first traces did not say."""
@@ -46,7 +47,8 @@ def plan_of_one(stored: Mapping[str, Any], where: str = PLAN) -> Plan:
     alone = {"others": asdict(NOTHING_ELSE)}
     early = {"clip_rule": "flat", "clip_groups": "whole"} if stored.get("clip") is not None else {}
     try:
-        plan = parse({"clip_rule": None, "clip_groups": None, **alone, **early, **stored}, Plan, where)
+        added = {"clip_rule": None, "clip_groups": None, **alone, **early, **added_to_plan(stored)}
+        plan = parse({**added, **stored}, Plan, where)
     except (KeyError, TypeError) as error:
         raise ValueError(str(error.args[0])) from None
     if plan.version != 1 or plan.others != NOTHING_ELSE:
@@ -65,7 +67,8 @@ def trace_of_one(plan: Plan, stored: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(steps, list) and all(isinstance(step, dict) for step in steps):
         early = {key: getattr(plan, key) for key in _SINCE_CLIP_RULES}
         trace["steps"] = [
-            {**early, **{key: step[key] for key in step if key != "attempts"}} for step in steps
+            {**early, **added_to_step(step), **{key: step[key] for key in step if key != "attempts"}}
+            for step in steps
         ]
     return trace
 
@@ -97,7 +100,7 @@ def charges_of_one(plan: Plan, evidence: Evidence) -> dict[str, Any]:
     trace = evidence.values[TRACE]
     if not isinstance(trace.get("abandoned"), list) or not all(map(_is_abandoned, trace["abandoned"])):
         raise ValueError(f"{TRACE} does not list the runs that were abandoned")
-    charges = [_public_choice(file, evidence.sha256(file)) for file in sorted(CHOICES)]
+    charges = [_public_choice(file, evidence.sha256(file)) for file in sorted(evidence.choices)]
     charges.append(_training(plan, trace, trace["release"], len(trace["steps"]), "models/adapter"))
     for run in trace["abandoned"]:
         name = run.get("run", run.get("fingerprint"))

@@ -45,7 +45,7 @@ class Evidence:
     statement: Mapping[str, Any]
     metrics: Mapping[str, Any]
     importance: Mapping[str, Any]
-    calibration: Mapping[str, Any]
+    pruning: Mapping[str, Any]
     canaries: CanaryEvidence
     blocks: tuple[int, ...]
     """Weights in each factor of the adapter."""
@@ -69,7 +69,7 @@ def read_evidence(
     statement: Path,
     metrics: Path,
     importance: Path,
-    calibration: Path,
+    pruning: Path,
     canaries: Path,
     adapter: Path,
 ) -> Evidence:
@@ -86,7 +86,7 @@ def read_evidence(
         statement=read_json(statement),
         metrics=read_json(metrics),
         importance=read_json(importance),
-        calibration=read_json(calibration),
+        pruning=read_json(pruning),
         canaries=read_canaries(read_json(canaries), str(canaries)),
         blocks=tuple(shape[0] * shape[1] for _, shape in sorted(weight_shapes(adapter).items())),
     )

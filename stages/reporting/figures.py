@@ -86,19 +86,19 @@ def importance(layers: Sequence[Mapping[str, Any]], chosen: int) -> Markup:
     return svg(base.mark_line(color=MUTED, strokeWidth=1) + _chosen_points(base))
 
 
-def fidelity(calibration: Mapping[str, Any]) -> Markup:
+def fidelity(pruning: Mapping[str, Any]) -> Markup:
     """Draw the part of the all-token accuracy that each token budget keeps."""
-    chosen = calibration["chosen"]
+    chosen = pruning["chosen"]
     rows = [
         {
             "kept": found["kept"],
             "fidelity": 100 * found["fidelity"],
             "is_chosen": all(found[key] == chosen[key] for key in ("dominant", "contextual")),
         }
-        for found in calibration["candidates"]
+        for found in pruning["candidates"]
     ]
-    if calibration["all"]["kept"] is not None:
-        rows.append({"kept": calibration["all"]["kept"], "fidelity": 100.0, "is_chosen": False})
+    if pruning["all"]["kept"] is not None:
+        rows.append({"kept": pruning["all"]["kept"], "fidelity": 100.0, "is_chosen": False})
     base = alt.Chart(alt.InlineData(rows)).encode(
         x=alt.X("kept:Q", title="visual tokens kept", axis=alt.Axis(grid=False)),
         y=alt.Y("fidelity:Q", title="accuracy kept, %", scale=alt.Scale(zero=False, padding=12)),

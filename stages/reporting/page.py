@@ -57,7 +57,7 @@ def _figures(evidence: Evidence, choices: Choices) -> dict[str, Any]:
         "accuracy": figures.accuracy(evidence.metrics),
         "epsilon": figures.epsilon(curve, evidence.plan.target_epsilon) if curve else None,
         "importance": figures.importance(evidence.importance["layers"], evidence.importance["chosen"]),
-        "fidelity": figures.fidelity(evidence.calibration),
+        "fidelity": figures.fidelity(evidence.pruning),
         "noise_kept": figures.noise_kept(block, choices.update.keep),
         "right_choice": figures.right_choice(block, largest),
     }

@@ -15,9 +15,9 @@ from stages.ledger.ledger import Ledger
 from stages.privacy.accountants import Relation
 from stages.privacy.events import event_from_json
 from stages.privacy.history import Release
-from stages.privacy.plan import read_plan
 from stages.privacy.population import Population
 from stages.privacy.reserving import Reservation
+from stages.privacy.version_two import plan_of_a_run
 from stages.training.intents import abandoned_path, read_begun, read_header
 from stages.training.run_folder import RETIRED, RunFolder, is_free, open_run, retire_run
 
@@ -51,7 +51,7 @@ class Begun:
         if not self.steps:
             return dp_accounting.NoOpDpEvent()
         if "plan" in self.header:
-            return read_plan(self.header["plan"], f"{self.intents}: its plan").event(self.steps)
+            return plan_of_a_run(self.header["plan"], f"{self.intents}: its plan").event(self.steps)
         return event_from_json(self.header["charge"]["event"])
 
     def reservation(self, stage: str) -> Reservation:

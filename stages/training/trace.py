@@ -6,7 +6,7 @@ from typing import Any
 from stages.privacy.plan import Plan
 from stages.training.intents import Begun
 
-VERSION = 2
+VERSION = 3
 
 
 def trace_json(

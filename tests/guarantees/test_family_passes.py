@@ -24,5 +24,5 @@ def test_a_family_runs_from_ingest_to_report(name: str, encoded_checkout: Path) 
     report = (encoded_checkout / "data/report/report.html").read_text()
     assert "<svg" in report
     shown = dvc(encoded_checkout, "plots", "show", "--json")
-    for plot in ("importance.csv", "layers.png", "fidelity.csv", "patches.png"):
+    for plot in ("importance.csv", "layers.png", "frontier.csv", "patches.png"):
         assert plot in shown.stdout, plot

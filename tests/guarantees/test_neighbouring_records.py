@@ -16,8 +16,8 @@ CHOICES = (
     "data/profile/profile.json",
     "data/profile/importance.csv",
     "data/profile/layers.png",
-    "data/calibrate/calibration.json",
-    "data/calibrate/fidelity.csv",
+    "data/calibrate/pruning.json",
+    "data/calibrate/frontier.csv",
     "data/calibrate/patches.png",
 )
 PRIVATE = "data/demonstration/private.parquet"

@@ -105,9 +105,9 @@ def test_a_checkout_that_was_never_run_is_one_sentence(
 def test_a_broken_calibration_is_named(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("pipeline.predict.CALIBRATION", tmp_path / "calibration.json")
-    with pytest.raises(ValueError, match=r"calibration\.json is missing"):
+    monkeypatch.setattr("pipeline.predict.PRUNING", tmp_path / "pruning.json")
+    with pytest.raises(ValueError, match=r"pruning\.json is missing"):
         predict_command(Path("picture.png"), "odd or even ?")
-    write_json(tmp_path / "calibration.json", {"chosen": {"layer": 9, "dominant": 6, "contextual": 3}})
+    write_json(tmp_path / "pruning.json", {"chosen": {"layer": 9, "dominant": 6, "contextual": 3}})
     with pytest.raises(ValueError, match="layer 9 is not among the encoder layers"):
         predict_command(Path("picture.png"), "odd or even ?")

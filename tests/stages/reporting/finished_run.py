@@ -37,7 +37,7 @@ from stages.vlm.family import load
 REPOSITORY = Path(__file__).resolve().parents[3]
 POPULATION = Population(name="toy", public=True, max_units=100, unit="image")
 TARGET = Target(relation="add_or_remove_one", epsilon=8.0, delta=1e-4)
-CHOICES = ("data/profile/profile.json", "data/calibrate/calibration.json")
+CHOICES = ("data/profile/profile.json", "data/calibrate/pruning.json")
 METRICS = "data/evaluate/metrics.json"
 CANARIES = "data/canaries/canaries.json"
 DAY = "2026-01-01"
@@ -166,5 +166,5 @@ def _write_choices(root: Path, noised: bool) -> None:
     found = {"kept": 9, "accuracy": 0.5, "fidelity": 0.98, **budget}
     whole = {"kept": 64, "accuracy": 0.51}
     charge = charge_of("calibrate", "train") if noised else public_choice("calibrate")
-    calibration = {"version": 2, "all": whole, "candidates": [found], "chosen": budget, "charge": charge}
-    write_json(root / "data/calibrate/calibration.json", calibration)
+    pruning = {"version": 2, "all": whole, "candidates": [found], "chosen": budget, "charge": charge}
+    write_json(root / "data/calibrate/pruning.json", pruning)

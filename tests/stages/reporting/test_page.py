@@ -49,7 +49,7 @@ def checkout(tiny_llava: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def evidence_in(root: Path) -> Evidence:
-    names = (*"plan trace charges statement metrics importance calibration canaries adapter".split(),)
+    names = (*"plan trace charges statement metrics importance pruning canaries adapter".split(),)
     paths: dict[str, Any] = {port.name: root / port.path for port in Report.ports() if port.path}
     return read_evidence(**{name: paths[name] for name in names})
 
@@ -144,8 +144,8 @@ def test_noised_figures_and_choices_are_shown_as_such(evidence: Evidence, page: 
             "chosen": 2,
             "charge": noised_sum_charge("profile", "train", *people),
         },
-        calibration={
-            **evidence.calibration,
+        pruning={
+            **evidence.pruning,
             "charge": noised_sum_charge("calibrate", "train", *people),
         },
     )
