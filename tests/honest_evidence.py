@@ -19,6 +19,7 @@ from stages.privacy.canary_settings import CanarySettings
 from stages.privacy.chain import Entry, chain_to_json
 from stages.privacy.charge import noised_sum_charge, public_choice
 from stages.privacy.charges import charges_json
+from stages.privacy.directions import Directions, Distribution
 from stages.privacy.evidence import (
     CANARIES,
     CHARGES,
@@ -83,6 +84,9 @@ class Run:
     crashed: tuple[str, ...] = ()
     """Trainings between the two that were abandoned."""
     rules: tuple[str, ...] = (keyed_hash_rule(0.2),)
+    directions: Directions | None = None
+    """Those of zeroth order; None: gradients."""
+    distribution: Distribution = "gaussian"
 
     def plan(self) -> Plan:
         """Return the plan of the pass."""
@@ -99,7 +103,9 @@ class Run:
             relation=self.relation,
             target_epsilon=self.target,
             delta=self.delta,
-            mechanism="gaussian",
+            mechanism=self.distribution,
+            estimator="gradient" if self.directions is None else "zeroth_order",
+            directions=self.directions,
             sampler="poisson",
             sampling=Sampling(steps=self.steps, rate=self.rate, expected_batch=400.0),
             rows_per_unit=2,
@@ -259,7 +265,7 @@ def locked(files: Files, plan: Plan) -> Files:
             "clip_rule": plan.clip_rule,
             "clip_groups": plan.clip_groups,
             "rows_per_unit": plan.rows_per_unit,
-            "zeroth_order": {"directions": 3, "perturbation": 1e-3, "noise": "gaussian"},
+            "zeroth_order": {"directions": 3, "perturbation": 1e-3, "noise": plan.mechanism},
         },
         "seed": {"public": 7},
         "population": plan.to_json()["population"],
