@@ -173,16 +173,24 @@ class Family(ABC):
 
         Hugging Face's own loss averages over the whole batch's tokens and so couples rows; this one does not.
         """
-        logits_RAV, labels_RA = self.learned_logits(model, batch)
-        wide_RAV = logits_RAV if logits_RAV.dtype == torch.float64 else logits_RAV.float()
-        loss_RA = cross_entropy(wide_RAV.transpose(1, 2), labels_RA, ignore_index=IGNORED, reduction="none")
-        return loss_RA.sum(dim=1) / (labels_RA != IGNORED).sum(dim=1)
+        return losses_of(*self.learned_logits(model, batch))
 
     @torch.no_grad()
     def rows_answered(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return which rows greedy decoding would answer exactly, end mark included, (R,) booleans."""
-        logits_RAV, labels_RA = self.learned_logits(model, batch)
-        return ((logits_RAV.argmax(dim=-1) == labels_RA) | (labels_RA == IGNORED)).all(dim=1)
+        return answered_of(*self.learned_logits(model, batch))
+
+
+def losses_of(logits_RAV: Tensor, labels_RA: Tensor) -> Tensor:
+    """Return each row's mean cross-entropy over its own learned tokens, shape (R,)."""
+    wide_RAV = logits_RAV if logits_RAV.dtype == torch.float64 else logits_RAV.float()
+    loss_RA = cross_entropy(wide_RAV.transpose(1, 2), labels_RA, ignore_index=IGNORED, reduction="none")
+    return loss_RA.sum(dim=1) / (labels_RA != IGNORED).sum(dim=1)
+
+
+def answered_of(logits_RAV: Tensor, labels_RA: Tensor) -> Tensor:
+    """Return which rows greedy decoding would answer exactly, end mark included, (R,) booleans."""
+    return ((logits_RAV.argmax(dim=-1) == labels_RA) | (labels_RA == IGNORED)).all(dim=1)
 
 
 def unwrapped(model: nn.Module) -> Any:
