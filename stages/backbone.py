@@ -22,7 +22,7 @@ class Backbone(Stage):
         """Copy or download, and refuse an unsupported family before anything stays."""
         with new_directory(self.backbone) as directory:
             bring(self.model, directory)
-            family_of(directory)
+            family_of(directory, called=self.model.name)
 
 
 if __name__ == "__main__":

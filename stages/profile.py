@@ -65,7 +65,6 @@ class Profile(Releasing):
             "title": "Answers kept, by the layer that scores the patches",
         },
     )
-
     pictures: Path = writes(
         "data/profile/layers.png", evidence=True, plot={"title": "What each encoder layer looks at"}
     )

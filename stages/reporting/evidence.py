@@ -32,7 +32,7 @@ class Choices:
     @property
     def base(self) -> str:
         """Return the name by which others know the backbone: a hub id, or a directory."""
-        return self.model.hub or self.model.path.as_posix()
+        return self.model.name
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -116,7 +116,7 @@ def _map(query_BHQC: Tensor, key_BHNC: Tensor, mask: Tensor | None, scaling: flo
 
 
 def _wide(values: Tensor) -> Tensor:
-    """Return values in float32, or as they are where that is narrower."""
+    """Return values in float32, or as they are where that is no wider."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 

@@ -15,7 +15,7 @@ from stages.records.row import Row
 from stages.vlm.loaded import Loaded
 from stages.vlm.seen import KeptImage, Prepared, in_runs
 from stages.vlm.selection import Rule
-from stages.vlm.tokens import TokenSequence, prune_slots, tokenise
+from stages.vlm.tokens import TokenSequence, prune_slots, tokenise_rows
 
 
 def prepare(loaded: Loaded, image: bytes) -> Prepared:
@@ -71,10 +71,7 @@ def encode_set(loaded: Loaded, rows: Sequence[Row], rule: Rule) -> EncodedSet:
     require_rule(loaded, rule)
     images, images_of_row = distinct_images(rows)
     kept = [encode_image(loaded, image, rule) for image in images]
-    tokens = [
-        tokenise(row, loaded, [kept[image].frame for image in shown])
-        for row, shown in zip(rows, images_of_row, strict=True)
-    ]
+    tokens = tokenise_rows(rows, loaded, images_of_row, lambda image: kept[image].frame)
     features = Features.of([image.features_SD for image in kept])
     return assemble(loaded, rows, tokens, images_of_row, kept.__getitem__, features, rule)
 

@@ -26,19 +26,23 @@ FAMILIES: dict[str, Family] = {kind: family for family in _FAMILIES for kind in 
 Precision = Literal["float32", "bfloat16"]
 
 
-def family_of(path: Path) -> Family:
-    """Return the family of the model in ``path``; anything unsupported is refused with what is supported."""
+def family_of(path: Path, called: str | None = None) -> Family:
+    """Return the family of the model in ``path``; anything unsupported is refused with what is supported.
+
+    ``called`` is the user's name for it in a refusal, where that is not ``path``.
+    """
+    name = called or str(path)
     if not (path / "config.json").is_file():
-        raise ValueError(f"{path} holds no config.json: model.path must be a Hugging Face model directory")
+        raise ValueError(f"{name} holds no config.json: model.path must be a Hugging Face model directory")
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
     except (ValueError, OSError, KeyError) as error:
         raise ValueError(
-            f"{path}/config.json describes no model that transformers knows: {_brief(error)}"
+            f"{name}/config.json describes no model that transformers knows: {_brief(error)}"
         ) from None
     if config.model_type not in FAMILIES:
         raise ValueError(
-            f"{path} is a model of type '{config.model_type}', which is not supported; supported: "
+            f"{name} is a model of type '{config.model_type}', which is not supported; supported: "
             f"{sorted(FAMILIES)}"
         )
     return FAMILIES[config.model_type]

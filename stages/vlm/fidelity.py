@@ -1,10 +1,10 @@
 """How well a model answers when it sees pruned images.
 
-Shapes: R rows.
+Shapes: R rows, A learned places of the row with most, V vocabulary.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -15,10 +15,11 @@ from stages.records.encoded import IGNORED, EncodedSet, collate
 from stages.records.features import Features
 from stages.records.row import Row
 from stages.vlm.encoder import assemble, distinct_images, prepare
+from stages.vlm.families.family import answered_of, losses_of
 from stages.vlm.loaded import Loaded
 from stages.vlm.seen import Frame, Seen, in_runs
 from stages.vlm.selection import Rule
-from stages.vlm.tokens import TokenSequence, tokenise
+from stages.vlm.tokens import TokenSequence, tokenise_rows
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,16 @@ class Fidelity:
     log_likelihood: float
     """Mean log-probability of an answer token."""
 
+    @classmethod
+    def of(cls, answers: "Answers", slots: Sequence[int]) -> "Fidelity":
+        """Return what rows' answers come to; ``slots`` are kept of each image."""
+        kept = sum(slots) / len(slots) if slots else 0.0
+        return cls(
+            kept=int(kept) if kept.is_integer() else kept,
+            accuracy=float(answers.is_right_R.mean()),
+            log_likelihood=float(answers.log_likelihood_R.mean()),
+        )
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -42,10 +53,35 @@ class Answers:
     log_likelihood_R: Tensor
     """Mean log-probability of an answer token."""
 
+    @classmethod
+    def of(cls, logits_RAV: Tensor, labels_RA: Tensor) -> "Answers":
+        """Return what logits at the learned places say."""
+        return cls(answered_of(logits_RAV, labels_RA).double(), -losses_of(logits_RAV, labels_RA).double())
+
+    @classmethod
+    def joined(cls, parts: Sequence["Answers"]) -> "Answers":
+        """Return the answers of all rows in order."""
+        return cls(
+            torch.cat([part.is_right_R for part in parts]),
+            torch.cat([part.log_likelihood_R for part in parts]),
+        )
+
 
 def fidelity_of(accuracy: float, full_accuracy: float) -> float:
     """Return the fraction of the all-token accuracy that pruning keeps; 1 where there was none to lose."""
     return accuracy / full_accuracy if full_accuracy > 0 else 1.0
+
+
+def divergence_of(logits_RAV: Tensor, labels_RA: Tensor, expected_RAV: Tensor) -> tuple[float, int]:
+    """Return the Kullback-Leibler divergence from what is expected, summed over words, and their number."""
+    divergence_RA = kl_div(
+        logits_RAV.double().log_softmax(-1),
+        expected_RAV.double().log_softmax(-1),
+        reduction="none",
+        log_target=True,
+    ).sum(dim=-1)
+    is_learned_RA = labels_RA != IGNORED
+    return float(divergence_RA[is_learned_RA].sum()), int(is_learned_RA.sum())
 
 
 @dataclass(frozen=True)
@@ -80,47 +116,50 @@ class Sample:
 
     def fidelity(self, encoded: EncodedSet) -> Fidelity:
         """Answer the rows as they were encoded under some rule."""
-        answers = self._answers(encoded)
-        slots_I = encoded.features.slots_I
-        kept = float(slots_I.mean()) if len(slots_I) else 0.0
-        return Fidelity(
-            kept=int(kept) if kept.is_integer() else kept,
-            accuracy=float(answers.is_right_R.mean()),
-            log_likelihood=float(answers.log_likelihood_R.mean()),
-        )
+        return Fidelity.of(self._answers(encoded), encoded.features.slots_I.tolist())
 
-    @torch.no_grad()
     def divergence(self, encoded: EncodedSet, whole: EncodedSet) -> float:
         """Return the mean Kullback-Leibler divergence, in nats, of the answer's words under two rules."""
-        family, model = self.loaded.family, self.loaded.model
-        total, places = 0.0, 0
+        total, words = 0.0, 0
         for rows in self._batches():
-            logits, labels_RA = family.learned_logits(model, collate(encoded, rows).to(model.device))
-            expected, _ = family.learned_logits(model, collate(whole, rows).to(model.device))
-            divergence_RA = kl_div(
-                logits.double().log_softmax(-1),
-                expected.double().log_softmax(-1),
-                reduction="none",
-                log_target=True,
-            ).sum(dim=-1)
-            is_learned_RA = labels_RA != IGNORED
-            total += float(divergence_RA[is_learned_RA].sum())
-            places += int(is_learned_RA.sum())
-        return total / places
+            expected_RAV, _ = self.logits(whole, rows)
+            apart, many = divergence_of(*self.logits(encoded, rows), expected_RAV)
+            total += apart
+            words += many
+        return total / words
 
     def answers(self, rule: Rule) -> Answers:
         """Answer each row under ``rule``."""
         return self._answers(self.encode(rule))
 
     def _answers(self, encoded: EncodedSet) -> Answers:
-        family, model = self.loaded.family, self.loaded.model
-        answered, losses = [], []
-        with torch.no_grad():
-            for rows in self._batches():
-                batch = collate(encoded, rows).to(model.device)
-                answered.append(family.rows_answered(model, batch))
-                losses.append(family.row_losses(model, batch))
-        return Answers(torch.cat(answered).double(), -torch.cat(losses).double())
+        return Answers.joined([Answers.of(*self.logits(encoded, rows)) for rows in self._batches()])
+
+    @torch.no_grad()
+    def logits(self, encoded: EncodedSet, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return logits (R, A, V) and labels (R, A) at the learned places of some rows, in one pass."""
+        model = self.loaded.model
+        found: tuple[Tensor, Tensor] = self.loaded.family.learned_logits(
+            model, collate(encoded, rows).to(model.device)
+        )
+        return found
+
+    def parts(self) -> Iterator["Sample"]:
+        """Yield the rows batch by batch, each a sample with its own images."""
+        for rows in self._batches():
+            yield self.of_rows(rows)
+
+    def of_rows(self, rows: Sequence[int]) -> "Sample":
+        """Return some of the rows and their images."""
+        shown = sorted({image for row in rows for image in self.images_of_row[row]})
+        place = {image: index for index, image in enumerate(shown)}
+        return replace(
+            self,
+            rows=[self.rows[row] for row in rows],
+            images=[self.images[image] for image in shown],
+            images_of_row=[tuple(place[image] for image in self.images_of_row[row]) for row in rows],
+            seen=[self.seen[image] for image in shown],
+        )
 
     def encode(self, rule: Rule) -> EncodedSet:
         """Return the rows under ``rule``."""
@@ -133,11 +172,11 @@ class Sample:
     @cached_property
     def _tokens(self) -> list[TokenSequence]:
         """Unpruned tokens of every row."""
-        frames = [frame for _, frame in self.seen]
-        return [
-            tokenise(row, self.loaded, [frames[image] for image in images])
-            for row, images in zip(self.rows, self.images_of_row, strict=True)
-        ]
+        return [*tokenise_rows(self.rows, self.loaded, self.images_of_row, lambda image: self.seen[image][1])]
+
+    def batches(self) -> int:
+        """Return the number of ``parts``."""
+        return len(range(0, len(self.rows), self.micro_batch))
 
     def _batches(self) -> Iterator[range]:
         for start in range(0, len(self.rows), self.micro_batch):

@@ -23,6 +23,11 @@ class Model:
     """The 40-hex commit of a hub id."""
     precision: Precision
 
+    @property
+    def name(self) -> str:
+        """Return what the user calls it: a hub id, or a directory."""
+        return self.hub or self.path.as_posix()
+
     def __post_init__(self) -> None:
         """Refuse a hub id without a fixed revision."""
         if self.hub is not None and not re.fullmatch(r"[0-9a-f]{40}", self.revision or ""):

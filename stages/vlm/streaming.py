@@ -15,7 +15,7 @@ from stages.vlm.image_cache import ImageCache, digest_of
 from stages.vlm.loaded import Loaded
 from stages.vlm.seen import KeptImage
 from stages.vlm.selection import Rule
-from stages.vlm.tokens import tokenise
+from stages.vlm.tokens import tokenise_rows
 
 ROUND = 16
 """Images that a process encodes before it hands them to the leader."""
@@ -65,9 +65,8 @@ def encode_stored(
 
     if not ranks.leads:
         return [], assemble(loaded, [], [], [], kept_of, cache.features([]), rule)
-    tokens = (
-        tokenise(row, loaded, [cache.frame(digests[image]) for image in images])
-        for row, images in zip(records.rows, records.images_of_row, strict=True)
+    tokens = tokenise_rows(
+        records.rows, loaded, records.images_of_row, lambda image: cache.frame(digests[image])
     )
     features = cache.features(digests)
     return digests, assemble(loaded, records.rows, tokens, records.images_of_row, kept_of, features, rule)
@@ -90,7 +89,7 @@ class Forecast:
         if self.shown or not encoded:
             return
         self.shown = True
-        left = (self.missing - encoded) * (time.monotonic() - self.start) / encoded
+        left = max(0, self.missing - encoded) * (time.monotonic() - self.start) / encoded
         each = sum(image.features_SD.nbytes for image in kept) / len(kept)
         needed = each * (self.missing + self.total)  # in the cache, and in the encoded set
         free = shutil.disk_usage(self.folder).free

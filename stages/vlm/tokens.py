@@ -4,7 +4,7 @@ The unpruned sequence is what the model's own processor would write; a pruned on
 keeps, for every token that stays, the position it had there.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from stages.records.encoded import IGNORED
@@ -48,6 +48,17 @@ def tokenise(row: Row, loaded: Loaded, frames: Sequence[Frame]) -> TokenSequence
             f"record '{row.id}' has {len(labels)} tokens, and the model has positions for {most}"
         )
     return _placed(loaded, encoded["input_ids"], labels, frames)
+
+
+def tokenise_rows(
+    rows: Sequence[Row],
+    loaded: Loaded,
+    images_of_row: Sequence[tuple[int, ...]],
+    frame_of: Callable[[int], Frame],
+) -> Iterator[TokenSequence]:
+    """Yield the unpruned tokens of row after row; ``frame_of`` an image says how a row writes it."""
+    for row, images in zip(rows, images_of_row, strict=True):
+        yield tokenise(row, loaded, [frame_of(image) for image in images])
 
 
 def tokenise_prompt(messages: Sequence[Message], loaded: Loaded, frames: Sequence[Frame]) -> TokenSequence:

@@ -18,11 +18,12 @@ import torch
 from peft import PeftModel
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, cross_entropy
+from torch.nn.functional import avg_pool2d, cross_entropy, normalize
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from stages.records.encoded import IGNORED, Batch
 from stages.records.row import Message
+from stages.vlm.attention import Watched
 from stages.vlm.messages import messages_of
 from stages.vlm.seen import Box, Frame, Prepared, Seen
 
@@ -173,16 +174,24 @@ class Family(ABC):
 
         Hugging Face's own loss averages over the whole batch's tokens and so couples rows; this one does not.
         """
-        logits_RAV, labels_RA = self.learned_logits(model, batch)
-        wide_RAV = logits_RAV if logits_RAV.dtype == torch.float64 else logits_RAV.float()
-        loss_RA = cross_entropy(wide_RAV.transpose(1, 2), labels_RA, ignore_index=IGNORED, reduction="none")
-        return loss_RA.sum(dim=1) / (labels_RA != IGNORED).sum(dim=1)
+        return losses_of(*self.learned_logits(model, batch))
 
     @torch.no_grad()
     def rows_answered(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return which rows greedy decoding would answer exactly, end mark included, (R,) booleans."""
-        logits_RAV, labels_RA = self.learned_logits(model, batch)
-        return ((logits_RAV.argmax(dim=-1) == labels_RA) | (labels_RA == IGNORED)).all(dim=1)
+        return answered_of(*self.learned_logits(model, batch))
+
+
+def losses_of(logits_RAV: Tensor, labels_RA: Tensor) -> Tensor:
+    """Return each row's mean cross-entropy over its own learned tokens, shape (R,)."""
+    wide_RAV = logits_RAV if logits_RAV.dtype == torch.float64 else logits_RAV.float()
+    loss_RA = cross_entropy(wide_RAV.transpose(1, 2), labels_RA, ignore_index=IGNORED, reduction="none")
+    return loss_RA.sum(dim=1) / (labels_RA != IGNORED).sum(dim=1)
+
+
+def answered_of(logits_RAV: Tensor, labels_RA: Tensor) -> Tensor:
+    """Return which rows greedy decoding would answer exactly, end mark included, (R,) booleans."""
+    return ((logits_RAV.argmax(dim=-1) == labels_RA) | (labels_RA == IGNORED)).all(dim=1)
 
 
 def unwrapped(model: nn.Module) -> Any:
@@ -218,6 +227,25 @@ def pooled_patches(values_NE: Tensor, side: int, factor: int) -> Tensor:
     width = values_NE.shape[1]
     pictures = values_NE.view(-1, side, side, width).permute(0, 3, 1, 2)
     return avg_pool2d(pictures, factor).permute(0, 2, 3, 1).reshape(-1, width)
+
+
+def seen_in_squares(
+    slots_TD: Tensor, frame: Frame, side: int, factor: int, found: Watched, layers: Sequence[int]
+) -> Seen:
+    """Return what was seen where each slot is a square of ``factor`` x ``factor`` patches.
+
+    Pictures are ``side`` x ``side`` patches; ``found`` is what was noted of them in ``layers``.
+    """
+    require_slots(len(slots_TD), frame)
+    across = side // factor
+    return Seen(
+        slots_TD,
+        torch.arange(len(slots_TD), device=slots_TD.device),
+        ((across, across),) * (len(slots_TD) // across**2),
+        {layer: pooled_patches(found.score(layer)[:, None], side, factor)[:, 0] for layer in layers},
+        {layer: normalize(pooled_patches(found.metric(layer), side, factor), dim=-1) for layer in layers},
+        found.work,
+    )
 
 
 def _learned_places(next_labels_RL: Tensor) -> tuple[Tensor, Tensor]:

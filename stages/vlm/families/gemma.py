@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize, pad
+from torch.nn.functional import pad
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from stages.records.encoded import IGNORED, Batch
 from stages.records.row import IMAGE, Message
 from stages.vlm.attention import watched
-from stages.vlm.families.family import Family, on_device, pooled_patches, require_slots, unwrapped
+from stages.vlm.families.family import Family, on_device, seen_in_squares, unwrapped
 from stages.vlm.seen import Frame, Prepared, Seen
 
 
@@ -46,17 +46,8 @@ class _Siglip(Family):
         pixels = on_device(model, prepared.inputs)["pixel_values"]
         with watched(tower, self.attention_modules(model) if layers else [], layers, False) as found:
             slots_TD = base.model.get_image_features(pixel_values=pixels).pooler_output.flatten(0, 1)
-        require_slots(len(slots_TD), prepared.frame)
-        side, across = self._side(model), self.across(model)
-        factor = side // across
-        return Seen(
-            slots_TD,
-            torch.arange(len(slots_TD), device=slots_TD.device),
-            ((across, across),) * len(pixels),
-            {layer: pooled_patches(found.score(layer)[:, None], side, factor)[:, 0] for layer in layers},
-            {layer: normalize(pooled_patches(found.metric(layer), side, factor), dim=-1) for layer in layers},
-            found.work,
-        )
+        side = self._side(model)
+        return seen_in_squares(slots_TD, prepared.frame, side, side // self.across(model), found, layers)
 
     def entering(self, base: Any, features: Sequence[Tensor]) -> BaseModelOutputWithPooling:
         """Return all slots as one tensor, (1, S of all images, D): these models take no list."""

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import nn
-from torch.nn.functional import normalize
 
 from stages.vlm.attention import watched
-from stages.vlm.families.family import Family, on_device, pooled_patches, require_slots, unwrapped
+from stages.vlm.families.family import Family, on_device, seen_in_squares, unwrapped
 from stages.vlm.seen import Box, Prepared, Seen
 
 
@@ -63,15 +62,5 @@ class Tiled(Family):
         given = {name: inputs[name] for name in ("pixel_values", "pixel_attention_mask") if name in inputs}
         with watched(tower, self.attention_modules(model) if layers else [], layers, False) as found:
             slots_TD = base.model.get_image_features(**given, return_dict=True).pooler_output[0]
-        require_slots(len(slots_TD), prepared.frame)
         side = base.config.vision_config.image_size // base.config.vision_config.patch_size
-        factor = base.config.scale_factor
-        across = side // factor
-        return Seen(
-            slots_TD,
-            torch.arange(len(slots_TD), device=slots_TD.device),
-            ((across, across),) * (len(slots_TD) // across**2),
-            {layer: pooled_patches(found.score(layer)[:, None], side, factor)[:, 0] for layer in layers},
-            {layer: normalize(pooled_patches(found.metric(layer), side, factor), dim=-1) for layer in layers},
-            found.work,
-        )
+        return seen_in_squares(slots_TD, prepared.frame, side, base.config.scale_factor, found, layers)

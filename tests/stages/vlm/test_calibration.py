@@ -1,5 +1,6 @@
 """What profile and calibrate measure, against slow references, and the pictures that they draw."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -46,9 +47,18 @@ def test_divergence_is_that_of_the_answers_words(sample: Sample) -> None:
 
 def test_the_frontier_compares_with_all_tokens(sample: Sample) -> None:
     work = StepWork([LinearLayer(8, 8, True)], 8, 2)
-    frontier = Frontier.of(sample, work)
-    found = frontier.measure(PRUNED)
-    full = frontier.every_token()
+    done: list[int] = []
+    frontier = Frontier.of(sample, [PRUNED, ALL], work, done.append)
+    (found, same), full = frontier.found, frontier.full
+    assert done == [*range(1, 9)] and sample.batches() == 4, "each rule sees each batch once"
+    assert {key: same[key] for key in full} == full and same["divergence"] == 0.0
+    whole, pruned = sample.encode(ALL), sample.encode(PRUNED)
+    assert found["divergence"] == pytest.approx(sample.divergence(pruned, whole), rel=1e-12)
+    for key, value in asdict(sample.measure(PRUNED)).items():
+        assert found[key] == pytest.approx(value, rel=1e-12)
+    lengths = [len(row.input_ids) for row in whole.rows]
+    assert sorted(frontier.longest) == list(range(len(sample.rows)))
+    assert [lengths[row] for row in frontier.longest] == sorted(lengths, reverse=True)
     assert found["kept"] == 9 and full["kept"] == 64
     assert full["row_tokens"] - found["row_tokens"] == 64 - 9
     assert 0 < found["step"] < 1

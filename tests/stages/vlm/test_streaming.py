@@ -18,8 +18,9 @@ from stages.vlm import image_cache, streaming
 from stages.vlm.encoder import encode_set
 from stages.vlm.image_cache import ImageCache, digest_of, in_use, remove_others
 from stages.vlm.loaded import Loaded
+from stages.vlm.seen import Frame, KeptImage
 from stages.vlm.selection import Rule
-from stages.vlm.streaming import encode_stored
+from stages.vlm.streaming import Forecast, encode_stored
 
 UNITS = 9
 
@@ -230,3 +231,16 @@ def test_the_cache_is_the_owners_alone(encoder: Encoder, tmp_path: Path) -> None
     encoder.encode(rows(2))
     assert (tmp_path / "cache").stat().st_mode & 0o077 == 0
     assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "cache").glob("*.safetensors"))
+
+
+def test_the_forecast_is_told_once_and_never_of_less_than_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 8.0, 0.0, 8.0])
+    monkeypatch.setattr("stages.vlm.streaming.time.monotonic", lambda: next(clock))
+    kept = KeptImage(torch.zeros(4, 8), (0, 1, 2, 3), Frame("", (4,)))
+    for cached, left in ((0, 32), (19, 0)):  # more were encoded than seemed to be missing
+        forecast = Forecast(tmp_path, 20, cached, True)
+        forecast.show(4, [kept] * 4)
+        forecast.show(4, [kept] * 4)
+        assert capsys.readouterr().out.startswith(f"encode: about {left} s and ")
