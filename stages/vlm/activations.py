@@ -24,13 +24,10 @@ def recompute_activations(model: nn.Module) -> None:
     """
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     base.activation_checkpointing_enable()
-    layers = {
-        name: module
-        for name, module in base.named_modules()
-        if isinstance(module, GradientCheckpointingLayer)
-    }
-    blocks = {name: layer for name, layer in layers.items() if isinstance(layer, SideBlock)}
-    layers = blocks or layers
+    named = dict(base.named_modules())
+    learns = any(isinstance(module, SideBlock) for module in named.values())
+    forgetful = SideBlock if learns else GradientCheckpointingLayer
+    layers = {name: module for name, module in named.items() if isinstance(module, forgetful)}
     last = [name for name in layers if _LANGUAGE_MODEL.search(name)][-1:]
     for name, layer in layers.items():
         layer.training = name not in last
