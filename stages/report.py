@@ -8,8 +8,9 @@ from stages.core.contract import Stage, reads, writes
 from stages.core.entry import main
 from stages.core.files import new_directory, write_text
 from stages.reporting.card import render_card
-from stages.reporting.evidence import CONFIG, WEIGHTS, Choices, read_evidence
+from stages.reporting.evidence import Choices, read_evidence
 from stages.reporting.page import render_page
+from stages.trainable.adapters import adapter_files
 from stages.trainable.settings import Trainable
 from stages.training.optimizer import Optim
 from stages.training.update_pruning import Update
@@ -60,7 +61,8 @@ class Report(Stage):
         )
         write_text(self.report, render_page(evidence, choices))
         with new_directory(self.release) as directory:
-            for file in (self.adapter / CONFIG, self.adapter / WEIGHTS, self.statement):
+            adapter = [self.adapter / name for name in adapter_files(self.adapter)]
+            for file in (*adapter, self.statement):
                 shutil.copyfile(file, directory / file.name)
             write_text(directory / "README.md", render_card(evidence, choices))
 

@@ -51,11 +51,14 @@ def plan_of() -> Plan:
     )
 
 
-def world_learner(ranks: Ranks, *, shard: bool = False, recompute: bool = False) -> Learner:
+def world_learner(
+    ranks: Ranks, *, kind: str = "lora", shard: bool = False, recompute: bool = False
+) -> Learner:
     return learner_of(
         Path(os.environ["WORLD_MODEL"]),
         rows(UNITS, rows_per_unit=3),
         PRUNED,
+        kind=kind,
         prepare=lambda model: shard_base(model, "cpu", ranks) if shard else None,
         ranks=ranks,
         micro_batch=4,
@@ -160,7 +163,21 @@ def whole(ranks: Ranks) -> dict[str, Any]:
     }
 
 
-PARTS = {"whole": whole, "sharded": sharded, "faulty": faulty}
+def beside(ranks: Ranks) -> dict[str, Any]:
+    """Return results of a side network beside a base in each process, and beside one that is cut up."""
+    cut, recomputing = (
+        world_learner(ranks, kind="side", shard=True, recompute=recompute) for recompute in (False, True)
+    )
+    return {
+        "cut weights": sum(hasattr(weight, "device_mesh") for weight in cut.model.parameters()),
+        "total": total(world_learner(ranks, kind="side")),
+        "total sharded": total(cut),
+        "total of one unit sharded": total(cut, cut.encoded.rows_by_unit()[:1]),
+        "total recomputed": total(recomputing),
+    }
+
+
+PARTS = {"whole": whole, "sharded": sharded, "beside": beside, "faulty": faulty}
 
 
 def main() -> None:

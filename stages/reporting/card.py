@@ -9,6 +9,7 @@ from markupsafe import Markup
 from ruamel.yaml import YAML
 
 from stages.privacy.canary_evidence import in_words
+from stages.reporting.adapter_words import words_of
 from stages.reporting.evidence import Choices, Evidence
 from stages.reporting.words import alarm, count, interval, ordered_kinds, percent
 
@@ -37,6 +38,7 @@ def render_card(evidence: Evidence, choices: Choices) -> str:
         statement=evidence.statement,
         metrics=evidence.metrics,
         choices=choices,
+        adapter=words_of(choices.trainable),
         alarm=alarm(evidence.statement),
         canaries=in_words(evidence.canaries, evidence.statement["epsilon"]),
         code=Markup(load_code(choices)),
@@ -57,7 +59,7 @@ def front_matter(choices: Choices) -> str:
     """Return the YAML front matter that the Hugging Face hub reads."""
     about = {
         "base_model": choices.base,
-        "library_name": "peft",
+        "library_name": words_of(choices.trainable).library,
         "pipeline_tag": "image-text-to-text",
         "tags": ["dualpriv", "differential-privacy", "vision-language-model", choices.trainable.kind],
     }
@@ -67,25 +69,26 @@ def front_matter(choices: Choices) -> str:
 
 
 def load_code(choices: Choices) -> str:
-    """Return Python that answers a question with the adapter, by plain peft and transformers."""
+    """Return Python that answers a question with the adapter, by as few libraries as its kind allows."""
+    words = words_of(choices.trainable)
     if choices.model.hub is None:
         base, revision = BACKBONE, ""
     else:
         base, revision = choices.model.hub, f", revision={choices.model.revision!r}"
+    imports = "\n".join((*words.imports, "from PIL import Image"))
     return f"""\
 import torch
-from peft import PeftModel
-from PIL import Image
+{imports}
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 base = AutoModelForImageTextToText.from_pretrained({base!r}{revision}, dtype=torch.{choices.model.precision})
-model = PeftModel.from_pretrained(base, {RELEASE!r}).eval()
+model = {words.load.format(release=RELEASE)}
 processor = AutoProcessor.from_pretrained({base!r}{revision})
 
 parts = [{{"type": "image"}}, {{"type": "text", "text": "your question"}}]
 prompt = processor.apply_chat_template([{{"role": "user", "content": parts}}], add_generation_prompt=True)
 picture = Image.open("picture.png").convert("RGB")
 inputs = processor(images=picture, text=prompt, return_tensors="pt")
-answer = model.generate(**inputs, max_new_tokens=64, do_sample=False)[0, inputs["input_ids"].shape[1] :]
-print(processor.decode(answer, skip_special_tokens=True))
+said = model.generate(**inputs, max_new_tokens=64, do_sample=False{words.generate})
+print(processor.decode(said[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 """

@@ -9,14 +9,13 @@ from typing import Any
 from stages.core.files import read_json, sha256
 from stages.privacy.canary_evidence import CanaryEvidence, read_canaries
 from stages.privacy.plan import Plan, read_plan
+from stages.trainable.adapters import adapter_files
 from stages.trainable.settings import Trainable
 from stages.training.optimizer import Optim
 from stages.training.update_pruning import Update
 from stages.vlm.family import weight_shapes
 from stages.vlm.selection import TokenSelection
 from stages.vlm.source import Model
-
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +47,7 @@ class Evidence:
     pruning: Mapping[str, Any]
     canaries: CanaryEvidence
     blocks: tuple[int, ...]
-    """Weights in each factor of the adapter."""
+    """Weights in each matrix of the adapter."""
 
     @property
     def weights(self) -> int:
@@ -57,7 +56,7 @@ class Evidence:
 
     @property
     def usual_block(self) -> int:
-        """Return the median number of weights in a factor."""
+        """Return the median number of weights in a matrix."""
         return median_low(self.blocks)
 
 
@@ -94,7 +93,7 @@ def read_evidence(
     for path in (plan, trace, charges):
         if sha256(path) not in committed:
             raise ValueError(f"{path} is not the file that {statement} commits to: run `dvc repro account`")
-    for name in (CONFIG, WEIGHTS):
+    for name in adapter_files(adapter):
         if sha256(adapter / name) != found.trace["adapter"].get(name):
             raise ValueError(f"{adapter / name} is not the file that {trace} names: run `dvc repro finetune`")
     if read_json(canaries)["adapter"] != found.trace["adapter"]:

@@ -7,6 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from stages.privacy.canary_evidence import in_words
 from stages.privacy.planning import noise_to_signal
 from stages.reporting import figures
+from stages.reporting.adapter_words import words_of
 from stages.reporting.arithmetic import (
     canary_share,
     epsilon_by_step,
@@ -40,6 +41,7 @@ def render_page(evidence: Evidence, choices: Choices) -> str:
         statement=evidence.statement,
         metrics=evidence.metrics,
         choices=choices,
+        adapter=words_of(choices.trainable),
         kinds=ordered_kinds(evidence.metrics),
         alarm=alarm(evidence.statement),
         noise_over_signal=noise_to_signal(evidence.plan, evidence.weights),

@@ -1,6 +1,7 @@
 """Attach, count, save and load what learns, whatever kind it is.
 
-A kind is one module beside this one and a line in each function here.
+A kind is one module beside this one and a line in each function here. Which kind a directory holds is told by
+the configuration that lies in it.
 """
 
 from pathlib import Path
@@ -8,9 +9,13 @@ from typing import Any
 
 from torch import nn
 
+from stages.trainable import lora, side
 from stages.trainable.lora import attach_lora, load_lora, save_lora
 from stages.trainable.settings import Trainable
+from stages.trainable.side import attach_side, load_side, save_side, side_of
 from stages.vlm.families.family import Family
+
+_FILES = ((lora.CONFIG, lora.WEIGHTS), (side.CONFIG, side.WEIGHTS))
 
 
 def attach(model: nn.Module, trainable: Trainable, family: Family, seed: int) -> nn.Module:
@@ -20,6 +25,8 @@ def attach(model: nn.Module, trainable: Trainable, family: Family, seed: int) ->
     """
     if trainable.kind in ("lora", "ffa_lora"):
         return attach_lora(model, trainable, family.LANGUAGE_MODEL, seed)
+    if trainable.kind == "side":
+        return attach_side(model, trainable.side, family, seed)
     raise ValueError(f"trainable.kind {trainable.kind} cannot be attached yet")
 
 
@@ -34,9 +41,23 @@ def save_adapter(model: Any, directory: Path, *, base: str, revision: str | None
 
     ``base`` is the name by which others know the backbone: a hub id, or a directory.
     """
-    save_lora(model, directory, base=base, revision=revision)
+    save = save_lora if side_of(model) is None else save_side
+    save(model, directory, base=base, revision=revision)
 
 
 def load_adapter(model: nn.Module, directory: Path, family: Family) -> nn.Module:
-    """Return ``model`` with what is stored in ``directory``; what is broken is a ValueError that names it."""
+    """Return ``model`` with what is stored in ``directory``; what is broken is a ValueError that names it.
+
+    ``model`` itself may be changed: it answers as it did before only if it is loaded again.
+    """
+    if adapter_files(directory)[0] == side.CONFIG:
+        return load_side(model, directory, family)
     return load_lora(model, directory)
+
+
+def adapter_files(directory: Path) -> tuple[str, str]:
+    """Return the names of configuration and weights in an adapter's directory."""
+    found = [names for names in _FILES if (directory / names[0]).is_file()]
+    if len(found) > 1:
+        raise ValueError(f"{directory} holds more than one adapter: run `dvc repro -f finetune`")
+    return found[0] if found else _FILES[0]

@@ -14,6 +14,8 @@ from torch import nn
 from stages.core.disk_errors import system_errors
 from stages.trainable.settings import Trainable
 
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
 
 def target_pattern(targets: Sequence[str], language_model: str) -> str:
     """Return the expression that names the target layers, anchored on the language model."""
@@ -77,7 +79,7 @@ def save_lora(model: nn.Module, directory: Path, *, base: str, revision: str | N
     with system_errors(directory):
         model.save_pretrained(str(directory), safe_serialization=True, save_embedding_layers=False)
     for file in directory.iterdir():
-        if file.name not in ("adapter_config.json", "adapter_model.safetensors"):
+        if file.name not in (CONFIG, WEIGHTS):
             file.unlink()
 
 

@@ -7,6 +7,8 @@ from peft import PeftModel
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from stages.trainable.side_block import SideBlock
+
 _LANGUAGE_MODEL = re.compile(r"\b(language_model|text_model)\b")
 
 
@@ -14,18 +16,18 @@ def recompute_activations(model: nn.Module) -> None:
     """Make every transformer layer of ``model`` but the last keep its input alone (Chen et al. 2016).
 
     The language model's last layer keeps its activations: its backward pass comes first, when they would be
-    recomputed at once, so forgetting them costs time and saves nothing.
+    recomputed at once, so forgetting them costs time and saves nothing. Beside a side network that goes for
+    its blocks instead: the language model has no backward pass there, and keeps nothing anyway.
 
     Guarantee: losses and per-unit gradients are those of the model without it. All else stays in evaluation
     mode, so nothing drops at random: transformers asks only the layer itself whether it is training.
     """
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     base.activation_checkpointing_enable()
-    layers = {
-        name: module
-        for name, module in base.named_modules()
-        if isinstance(module, GradientCheckpointingLayer)
-    }
+    named = dict(base.named_modules())
+    learns = any(isinstance(module, SideBlock) for module in named.values())
+    forgetful = SideBlock if learns else GradientCheckpointingLayer
+    layers = {name: module for name, module in named.items() if isinstance(module, forgetful)}
     last = [name for name in layers if _LANGUAGE_MODEL.search(name)][-1:]
     for name, layer in layers.items():
         layer.training = name not in last

@@ -26,8 +26,8 @@ def shard_base(model: nn.Module, device: str, ranks: Ranks) -> None:
         whole = {
             weight for name, weight in model.named_parameters() if weight.requires_grad or ".lora_" in name
         }
-        for layer in base.modules():
-            if isinstance(layer, GradientCheckpointingLayer):
+        for layer in list(base.modules()):
+            if isinstance(layer, GradientCheckpointingLayer) and set(layer.parameters()) - whole:
                 fully_shard(
                     layer,
                     mesh=mesh,

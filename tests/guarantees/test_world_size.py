@@ -32,8 +32,8 @@ def worlds(tiny_llava, tmp_path_factory) -> dict[int, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("worlds")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("WORLD_MODEL", str(tiny_llava))
-        alone = world.whole(ALONE)
-    return {1: {"whole": alone}, 2: together(2, "whole,sharded,faulty", tiny_llava, folder)}
+        alone = {"whole": world.whole(ALONE), "beside": world.beside(ALONE)}
+    return {1: alone, 2: together(2, "whole,sharded,beside,faulty", tiny_llava, folder)}
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,14 @@ def test_a_sharded_base_gives_the_unsharded_sums_recomputed_activations_too(worl
 @pytest.mark.slow
 def test_a_base_in_four_shards_gives_the_unsharded_sums(worlds, four):
     check_sharded(worlds[1]["whole"], four["sharded"])
+
+
+def test_a_side_network_beside_a_sharded_base_gives_the_unsharded_sums(worlds):
+    alone, two = worlds[1]["beside"], worlds[2]["beside"]
+    assert two["cut weights"] > 0
+    for name in ("total", "total sharded", "total of one unit sharded", "total recomputed"):
+        assert distance(alone[name], two[name]) < AGREE, name
+    assert distance(alone["total"], alone["total sharded"]) < AGREE
 
 
 def test_processes_that_work_together_wrongly_are_noticed(worlds):

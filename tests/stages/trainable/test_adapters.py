@@ -11,7 +11,7 @@ from stages.vlm.encoder import encode_set
 from stages.vlm.family import family_of, load, outline
 
 
-@pytest.mark.parametrize("kind", ["lora", "ffa_lora"])
+@pytest.mark.parametrize("kind", ["lora", "ffa_lora", "side"])
 def test_the_weights_that_learn_are_as_many_as_the_plan_counted(tiny_llava, kind):
     family = family_of(tiny_llava)
     model = attach(load(tiny_llava).model, trainable(kind=kind), family, seed=1)
@@ -19,7 +19,7 @@ def test_the_weights_that_learn_are_as_many_as_the_plan_counted(tiny_llava, kind
     assert TrainableLayers.of(model).flat().numel() == counted > 0
 
 
-@pytest.mark.parametrize("kind", ["lora", "ffa_lora"])
+@pytest.mark.parametrize("kind", ["lora", "ffa_lora", "side"])
 def test_the_start_is_the_frozen_model_and_a_stored_adapter_comes_back(tiny_llava, tmp_path, kind):
     loaded = load_float64(tiny_llava)
     batch = collate(encode_set(loaded, rows(2), ALL), [0, 1])
