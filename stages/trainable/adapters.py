@@ -9,6 +9,9 @@ from typing import Any
 from torch import nn
 
 from stages.trainable.lora import attach_lora, load_lora, save_lora
+from stages.trainable.reversible import CONFIG as REVERSIBLE
+from stages.trainable.reversible import attach_reversible, load_reversible, save_reversible
+from stages.trainable.reversible_chain import chain_of
 from stages.trainable.settings import Trainable
 from stages.vlm.families.family import Family
 
@@ -20,6 +23,8 @@ def attach(model: nn.Module, trainable: Trainable, family: Family, seed: int) ->
     """
     if trainable.kind in ("lora", "ffa_lora"):
         return attach_lora(model, trainable, family.LANGUAGE_MODEL, seed)
+    if trainable.kind == "reversible":
+        return attach_reversible(model, trainable.reversible, family, seed)
     raise ValueError(f"trainable.kind {trainable.kind} cannot be attached yet")
 
 
@@ -34,9 +39,15 @@ def save_adapter(model: Any, directory: Path, *, base: str, revision: str | None
 
     ``base`` is the name by which others know the backbone: a hub id, or a directory.
     """
-    save_lora(model, directory, base=base, revision=revision)
+    chain = chain_of(model)
+    if chain is not None:
+        save_reversible(chain, directory, base=base, revision=revision)
+    else:
+        save_lora(model, directory, base=base, revision=revision)
 
 
 def load_adapter(model: nn.Module, directory: Path, family: Family) -> nn.Module:
     """Return ``model`` with what is stored in ``directory``; what is broken is a ValueError that names it."""
+    if (directory / REVERSIBLE).is_file():
+        return load_reversible(model, directory, family)
     return load_lora(model, directory)
