@@ -1,8 +1,8 @@
 """The backward pass of reversible layers: walk back from the end of a segment, rebuilding as it goes.
 
 A segment is a few layers in a row. Its forward pass keeps the pair of streams at its end and nothing else;
-the next segment begins from the same pair. The backward pass rebuilds the input of one layer after the other and
-runs each once more, this time with its gradient: memory is that of one layer and a pair a segment.
+the next segment begins from the same pair. The backward pass rebuilds the input of one layer after the other
+and runs each once more, this time with its gradient: memory is that of one layer and a pair a segment.
 
 Shapes: R rows, L places, D width of the language model.
 """

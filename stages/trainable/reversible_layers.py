@@ -8,13 +8,13 @@ F is the frozen layer with an adapter beside it, G an adapter; only adapters lea
 x2 = y2 - G(y1), x1 = (y1 - F(x2)) / lambda. Both streams begin as the embeddings; what leaves is the stream
 that the last layer wrote, so the last layer has no G (our decision: a mean would mix in the layer before).
 
-**Centred** (our decision, ``trainable.reversible.centred``): F(x2) = layer(x2) - lambda x2 + adapter(x2). F is
-still a function of x2 alone, so nothing else changes, but y1 = layer(x2) + lambda (x1 - x2): the start is near
-the frozen model, and hidden states do not grow by 1 + lambda a layer.
+**Centred** (our decision, ``trainable.reversible.centred``): F(x2) = layer(x2) - lambda x2 + adapter(x2).
+F is still a function of x2 alone, so nothing else changes, but y1 = layer(x2) + lambda (x1 - x2): the start
+is near the frozen model, and hidden states do not grow by 1 + lambda a layer.
 
 **Wide streams**: sums are in float64 whatever the model's precision, and each layer reads its stream rounded
-to its own. The error that dividing by lambda multiplies is then one of float64, and what a layer reads when it
-is rebuilt rounds to the very bits that it read at first.
+to its own. The error that dividing by lambda multiplies is then one of float64, and what a layer reads when
+it is rebuilt rounds to the very bits that it read at first.
 
 Shapes: R rows, L places, D width of the language model, W width of an adapter.
 """
@@ -63,7 +63,7 @@ class Step:
     arguments: Mapping[str, Any]
     """Masks, positions and so on, as the language model passes them."""
     added: Tensor | None
-    """What the language model adds to the hidden states before this layer, (R, L, D): Qwen3-VL's deepstack."""
+    """What the language model adds to the hidden states here, (R, L, D): Qwen3-VL's deepstack."""
 
 
 class ReversibleLayer(nn.Module):
@@ -84,8 +84,9 @@ class ReversibleLayer(nn.Module):
     ) -> None:
         """Take the layer, the adapter beside it, G (None in the last layer), and lambda.
 
-        lambda is rounded to float32. Its product with a number that a layer reads is exact in float64 then; 0.1
-        in float64 would make a short one of every fifth, which lies between two float32 numbers too often.
+        lambda is rounded to float32. Its product with a number that a layer reads is exact in float64
+        then; 0.1 in float64 would make a short one of every fifth, half-way between two float32 numbers too
+        often.
         """
         super().__init__()
         self.frozen, self.beside, self.across = frozen, beside, across

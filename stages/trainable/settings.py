@@ -42,7 +42,8 @@ class Realign:
         if self.steps < 0 or self.records < 1 or self.batch < 1 or not self.learning_rate > 0:
             raise ValueError(
                 "trainable.reversible.realign needs steps of at least 0, and records, batch and "
-                f"learning_rate above 0, got {self.steps}, {self.records}, {self.batch} and {self.learning_rate}"
+                f"learning_rate above 0, got {self.steps}, {self.records}, {self.batch} and "
+                f"{self.learning_rate}"
             )
 
 
