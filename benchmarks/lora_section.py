@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
-from stages.trainable.settings import Kind, ReversibleSettings, SideSettings, Trainable
+from stages.trainable.settings import Kind, Realign, ReversibleSettings, SideSettings, Trainable
+
+REALIGN = Realign(records=1, steps=0, batch=1, learning_rate=0.001)
 
 
 def lora_section(kind: Kind, rank: int, targets: Sequence[str]) -> Trainable:
@@ -13,5 +15,5 @@ def lora_section(kind: Kind, rank: int, targets: Sequence[str]) -> Trainable:
         alpha=2.0 * rank,
         targets=tuple(targets),
         side=SideSettings(reduction=8, every=1),
-        reversible=ReversibleSettings(segment=4, width=8),
+        reversible=ReversibleSettings(segment=4, width=8, scale=0.1, centred=True, realign=REALIGN),
     )

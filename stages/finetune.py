@@ -35,6 +35,7 @@ from stages.training.settling import reservation, settlement
 from stages.training.trace import trace_json
 from stages.training.unfinished import make_way
 from stages.training.update_pruning import Update
+from stages.vlm.selection import TokenSelection
 from stages.vlm.source import Model
 
 
@@ -53,10 +54,13 @@ class Finetune(Stage):
     update: Update
     trainable: Trainable
     model: Model
+    tokens: TokenSelection
     seed: Seed
     canaries: CanarySettings
     plan: Path = reads("data/plan.json")
     encoded: Path = reads("data/encoded/train")
+    public: Path = reads("data/records/public")
+    pruning: Path = reads("data/calibrate/pruning.json")
     backbone: Path = reads("models/backbone")
     adapter: Path = writes("models/adapter")
     trace: Path = writes("data/finetune/trace.json", evidence=True)

@@ -14,13 +14,14 @@ from stages.core.files import new_directory
 from stages.core.speed import Speed
 from stages.demonstration import backbone, processor, questions
 from stages.records.row import Message, Row
-from stages.trainable.settings import ReversibleSettings, SideSettings, Trainable
+from stages.trainable.settings import Realign, ReversibleSettings, SideSettings, Trainable
 from stages.vlm.family import load
 from stages.vlm.loaded import Loaded
 from stages.vlm.selection import Rule
 
 SIZE = backbone.Size(tower_width=32, tower_layers=3, language_width=32, language_layers=2, expansion=2)
 ALL = Rule(select="all", merge="none", layer=0, dominant=0, contextual=0)
+REALIGN = Realign(records=8, steps=2, batch=4, learning_rate=0.001)
 PRUNED = Rule(select="dominant_contextual", merge="cluster", layer=1, dominant=6, contextual=3)
 
 
@@ -32,7 +33,7 @@ def trainable(**changed: Any) -> Trainable:
         alpha=4.0,
         targets=("q_proj", "down_proj"),
         side=SideSettings(reduction=4, every=1),
-        reversible=ReversibleSettings(segment=4, width=4),
+        reversible=ReversibleSettings(segment=4, width=4, scale=0.1, centred=True, realign=REALIGN),
     )
     return replace(small, **changed)
 

@@ -9,13 +9,15 @@ from typing import Any
 
 from torch import nn
 
-from stages.trainable import lora, side
+from stages.trainable import lora, reversible, side
 from stages.trainable.lora import attach_lora, load_lora, save_lora
+from stages.trainable.reversible import attach_reversible, load_reversible, save_reversible
+from stages.trainable.reversible_chain import chain_of
 from stages.trainable.settings import Trainable
 from stages.trainable.side import attach_side, load_side, save_side, side_of
 from stages.vlm.families.family import Family
 
-_FILES = ((lora.CONFIG, lora.WEIGHTS), (side.CONFIG, side.WEIGHTS))
+_FILES = ((lora.CONFIG, lora.WEIGHTS), (side.CONFIG, side.WEIGHTS), (reversible.CONFIG, reversible.WEIGHTS))
 
 
 def attach(model: nn.Module, trainable: Trainable, family: Family, seed: int) -> nn.Module:
@@ -23,11 +25,11 @@ def attach(model: nn.Module, trainable: Trainable, family: Family, seed: int) ->
 
     At first the output is the frozen model's, but for kind reversible.
     """
-    if trainable.kind in ("lora", "ffa_lora"):
-        return attach_lora(model, trainable, family.LANGUAGE_MODEL, seed)
     if trainable.kind == "side":
         return attach_side(model, trainable.side, family, seed)
-    raise ValueError(f"trainable.kind {trainable.kind} cannot be attached yet")
+    if trainable.kind == "reversible":
+        return attach_reversible(model, trainable.reversible, family, seed)
+    return attach_lora(model, trainable, family.LANGUAGE_MODEL, seed)
 
 
 def count_weights(model: nn.Module, trainable: Trainable, family: Family) -> int:
@@ -41,6 +43,10 @@ def save_adapter(model: Any, directory: Path, *, base: str, revision: str | None
 
     ``base`` is the name by which others know the backbone: a hub id, or a directory.
     """
+    chain = chain_of(model)
+    if chain is not None:
+        save_reversible(chain, directory, base=base, revision=revision)
+        return
     save = save_lora if side_of(model) is None else save_side
     save(model, directory, base=base, revision=revision)
 
@@ -50,8 +56,11 @@ def load_adapter(model: nn.Module, directory: Path, family: Family) -> nn.Module
 
     ``model`` itself may be changed: it answers as it did before only if it is loaded again.
     """
-    if adapter_files(directory)[0] == side.CONFIG:
+    found = adapter_files(directory)[0]
+    if found == side.CONFIG:
         return load_side(model, directory, family)
+    if found == reversible.CONFIG:
+        return load_reversible(model, directory, family)
     return load_lora(model, directory)
 
 

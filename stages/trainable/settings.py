@@ -26,21 +26,59 @@ class SideSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReversibleSettings:
-    """The part ``reversible``: layers whose inputs are rebuilt from their outputs (MEFT, 2023; DP-MemArc)."""
+class Realign:
+    """How the start of reversible layers is brought back to the frozen model, on public records alone."""
+
+    records: int
+    """Public rows, drawn by the public seed."""
+    steps: int
+    """0: the start stays as it is."""
+    batch: int
+    """Rows of one step."""
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        """Refuse steps without rows."""
+        if self.steps < 0 or self.records < 1 or self.batch < 1 or not self.learning_rate > 0:
+            raise ValueError(
+                "trainable.reversible.realign needs steps of at least 0, and records, batch and "
+                f"learning_rate above 0, got {self.steps}, {self.records}, {self.batch} and "
+                f"{self.learning_rate}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReversibleForm:
+    """What reversible adapters are made of."""
 
     segment: int
     """Layers between two stored boundaries."""
     width: int
     """Width of each adapter."""
+    scale: float
+    """lambda in y1 = lambda x1 + F(x2); published: 0.1."""
+    centred: bool
+    """F subtracts lambda x2, so that the start is near the frozen model; false: as published."""
 
     def __post_init__(self) -> None:
-        """Refuse segments without layers and adapters without weights."""
+        """Refuse segments without layers, adapters without weights, and a lambda that cannot be undone."""
+        if not 0 < self.scale <= 1:
+            raise ValueError(
+                f"trainable.reversible.scale must lie above 0 and be at most 1, got {self.scale}: layers are "
+                "undone by a division by it"
+            )
         if self.segment < 1 or self.width < 1:
             raise ValueError(
                 "trainable.reversible.segment and trainable.reversible.width must be at least 1, got "
                 f"{self.segment} and {self.width}"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReversibleSettings(ReversibleForm):
+    """The part ``reversible``: layers whose inputs are rebuilt from their outputs (MEFT, 2023; DP-MemArc)."""
+
+    realign: Realign
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,22 +1,30 @@
 """Make a stage's model ready to learn: load, adapt, shard, fit the memory, and try the engine on it."""
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Protocol
 
+from stages.core.files import read_json
 from stages.core.ranks import Ranks
 from stages.core.seed import Seed
 from stages.core.speed import Speed
 from stages.privacy.plan import Plan
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.records.encoded import EncodedSet
+from stages.records.store import read_rows
 from stages.trainable.adapters import attach
 from stages.trainable.settings import Trainable
 from stages.training.learner import Learner
 from stages.training.memory import within_memory
 from stages.training.preflight import require_alone, require_exact
+from stages.training.realignment import realign
 from stages.vlm.activations import recompute_activations
 from stages.vlm.attribution import first_axis
+from stages.vlm.encoder import encode_set
 from stages.vlm.family import load
+from stages.vlm.fidelity import choose_public_rows
+from stages.vlm.loaded import Loaded
+from stages.vlm.selection import Rule, TokenSelection
 from stages.vlm.sharding import shard_base
 from stages.vlm.source import Model
 
@@ -37,8 +45,20 @@ class Training(Protocol):
         """Where adapters start."""
 
     @property
+    def tokens(self) -> TokenSelection:
+        """How public rows are pruned, as the private ones were."""
+
+    @property
     def backbone(self) -> Path:
         """The frozen model's directory."""
+
+    @property
+    def public(self) -> Path:
+        """Public records."""
+
+    @property
+    def pruning(self) -> Path:
+        """The budget that was chosen."""
 
 
 def learner_for(
@@ -48,6 +68,11 @@ def learner_for(
 
     Every process does the same here; ``diagnostics`` is where the one that leads keeps what was measured.
     """
+    if speed.recompute_activations and stage.trainable.kind == "reversible":
+        raise ValueError(
+            "trainable.kind reversible keeps no layer's activations, so speed.recompute_activations has "
+            "nothing to do: set it to false"
+        )
     loaded = load(
         stage.backbone, device="cpu" if speed.shard_base else speed.device, precision=stage.model.precision
     )
@@ -56,6 +81,8 @@ def learner_for(
         shard_base(model, speed.device, ranks)
     if speed.recompute_activations:
         recompute_activations(model)
+    if stage.trainable.kind == "reversible":
+        realign_on_public_rows(stage, replace(loaded, model=model), speed, ranks)
     layers = TrainableLayers.of(model, first_axis(loaded.model.config.model_type))
     learner = Learner(model, loaded.family, layers, encoded, speed, ranks)
     if plan.estimator == "gradient":
@@ -63,3 +90,18 @@ def learner_for(
     if plan.estimator == "zeroth_order":
         require_alone(learner, diagnostics)
     return within_memory(learner, plan)
+
+
+def realign_on_public_rows(stage: Training, loaded: Loaded, speed: Speed, ranks: Ranks) -> None:
+    """Bring the start of reversible layers back to the frozen model.
+
+    Guarantee: the weights are a function of public records, the public seed and public settings.
+    """
+    settings = stage.trainable.reversible.realign
+    rule = Rule(**asdict(stage.tokens), **read_json(stage.pruning)["chosen"])
+    rows = choose_public_rows(read_rows(stage.public), settings.records, stage.seed.public + 2)
+    off = realign(loaded, encode_set(loaded, rows, rule), settings, stage.seed.public, speed.micro_batch)
+    if ranks.leads:
+        print(
+            f"realign: the start was {off['before']:.2%} off the frozen model and is {off['after']:.2%} off"
+        )

@@ -161,10 +161,15 @@ class Family(ABC):
         logits_RAV: Tensor = base.lm_head(hidden_RAD)
         return logits_RAV
 
+    def hidden(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return what the language model's head reads at every place, (R, L, D)."""
+        base = unwrapped(model)
+        hidden_RLD: Tensor = base.model(**self.inputs(base, batch), use_cache=False).last_hidden_state
+        return hidden_RLD
+
     def learned_logits(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return logits (R, A, V) and next-token labels (R, A, padded by IGNORED) at learned places."""
-        base = unwrapped(model)
-        hidden_RLD = base.model(**self.inputs(base, batch), use_cache=False).last_hidden_state
+        base, hidden_RLD = unwrapped(model), self.hidden(model, batch)
         place_RA, labels_RA = _learned_places(batch.next_labels_RL)
         hidden_RAD = hidden_RLD.gather(1, place_RA[..., None].expand(-1, -1, hidden_RLD.shape[-1]))
         return self.logits(base, hidden_RAD), labels_RA
