@@ -126,9 +126,7 @@ class Calibrate(Releasing):
         self._write(frontier.every_token(), found[:budgets], about)
 
     def _work(self, loaded: Loaded) -> StepWork:
-        return StepWork.of(
-            loaded.model, loaded.family.LANGUAGE_MODEL, self.trainable.targets, self.trainable.rank
-        )
+        return StepWork.of(loaded.model, loaded.family, self.trainable)
 
     def _on_private_units(self, loaded: Loaded, rules: list[Rule], speed: Speed) -> None:
         if self.calibrate.step_limit is not None:
