@@ -201,9 +201,7 @@ class Calibrate(Releasing):
         return [full, *({**entry, "bytes": memory.bytes(part.encode(rule))} for rule, entry in pairs)]
 
     def _work(self, loaded: Loaded) -> StepWork:
-        return StepWork.of(
-            loaded.model, loaded.family.LANGUAGE_MODEL, self.trainable.targets, self.trainable.rank
-        )
+        return StepWork.of(loaded.model, loaded.family, self.trainable)
 
     def _on_private_units(self, loaded: Loaded, rules: list[Rule], speed: Speed) -> None:
         for name in ("step_limit", "memory_limit"):

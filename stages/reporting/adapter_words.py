@@ -4,6 +4,13 @@ from dataclasses import dataclass
 
 from stages.trainable.settings import Trainable
 
+_OURS = (
+    "from pathlib import Path",
+    "from stages.trainable.adapters import load_adapter",
+    "from stages.vlm.family import FAMILIES",
+)
+_LOAD = "load_adapter(base.eval(), Path({release!r}), FAMILIES[base.config.model_type])"
+
 
 @dataclass(frozen=True)
 class AdapterWords:
@@ -46,12 +53,18 @@ def words_of(trainable: Trainable) -> AdapterWords:
             needs="It takes transformers and this repository, for no other library knows side networks",
             settings=f"reduction {trainable.side.reduction}",
             where="reads every layer" if every == 1 else f"reads one of every {every} layers",
-            imports=(
-                "from pathlib import Path",
-                "from stages.trainable.adapters import load_adapter",
-                "from stages.vlm.family import FAMILIES",
-            ),
-            load="load_adapter(base.eval(), Path({release!r}), FAMILIES[base.config.model_type])",
+            imports=_OURS,
+            load=_LOAD,
             generate=", use_cache=False",
         )
-    raise ValueError(f"the pages have no words for trainable.kind {trainable.kind} yet")
+    form = trainable.reversible
+    return AdapterWords(
+        title="Reversible adapters",
+        library="dualpriv",
+        needs="It takes transformers and this repository, for no other library knows reversible layers",
+        settings=f"width {form.width}, lambda {form.scale:g}, {'centred' if form.centred else 'as published'}",
+        where="around every layer",
+        imports=_OURS,
+        load=_LOAD,
+        generate=", use_cache=False",
+    )

@@ -24,8 +24,7 @@ def attach_side(model: nn.Module, settings: SideSettings, family: Family, seed: 
 
     ``seed`` is public. Guarantee: at first every output equals the frozen model's, bit for bit.
     """
-    shape = _shape(family.language(model), settings.reduction, settings.every)
-    return _beside(model, shape, family, seed)
+    return _beside(model, SideShape.beside(family.language(model), settings), family, seed)
 
 
 def side_of(model: nn.Module) -> SideNetwork | None:
@@ -53,7 +52,7 @@ def load_side(model: nn.Module, directory: Path, family: Family) -> nn.Module:
     Guarantee: a model that a stored network is refused for is left as it was.
     """
     said, language = _read_config(directory / CONFIG), family.language(model)
-    shape = _shape(language, said["reduction"], said["every"])
+    shape = SideShape.beside(language, SideSettings(reduction=said["reduction"], every=said["every"]))
     for name, here in (("width", shape.width), ("layers", shape.layers)):
         if said[name] != here:
             raise ValueError(
@@ -73,12 +72,6 @@ def load_side(model: nn.Module, directory: Path, family: Family) -> nn.Module:
     loaded = _beside(model, shape, family, seed=0)
     language.side.load_state_dict(stored)
     return loaded
-
-
-def _shape(language: Any, reduction: int, every: int) -> SideShape:
-    return SideShape(
-        width=language.config.hidden_size, layers=len(language.layers), reduction=reduction, every=every
-    )
 
 
 def _beside(model: nn.Module, shape: SideShape, family: Family, seed: int) -> nn.Module:

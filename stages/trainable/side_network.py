@@ -30,6 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stages.trainable.settings import SideSettings
 from stages.trainable.side_block import LEAST_WIDTH, SideBlock, normalised, seen_places
 
 _TEMPERATURE = 0.1
@@ -54,6 +55,16 @@ class SideShape:
                 f"{self.width / self.reduction:g} beside a language model of width {self.width}: it must be "
                 f"an even number of at least {LEAST_WIDTH}"
             )
+
+    @classmethod
+    def beside(cls, language: Any, settings: SideSettings) -> "SideShape":
+        """Return that of a side network beside a language model, whose layers are ``.layers``."""
+        return cls(
+            width=language.config.hidden_size,
+            layers=len(language.layers),
+            reduction=settings.reduction,
+            every=settings.every,
+        )
 
     @property
     def narrow(self) -> int:

@@ -91,6 +91,28 @@ def test_the_code_on_the_card_runs_as_it_stands(checkout: Path) -> None:
     without_this_project(quiet, checkout)
 
 
+def test_the_code_on_a_side_networks_card_runs_where_this_project_is(
+    tiny_llava: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "checkout"
+    write_run(root, tiny_llava, trainable="side")
+    monkeypatch.chdir(root)
+    Report.load().run()
+    names = {file.name for file in (root / "models/release").iterdir()}
+    assert names == {"README.md", "side_config.json", "side_model.safetensors", "statement.json"}
+    card = (root / "models/release/README.md").read_text()
+    assert "# Side network for" in card and "side, reduction 8" in card and "rank" not in card
+    assert "side, reduction 8" in (root / "data/report/report.html").read_text()
+    code = re.search(r"```python\n(.*?)```", card, re.S)
+    assert code is not None
+    (root / "picture.png").write_bytes(picture(1))
+    quiet = code[1].replace("max_new_tokens=64", "max_new_tokens=1")
+    repository = Path(__file__).resolve().parents[2]
+    run = [sys.executable, "-W", "ignore", "-c", quiet]
+    found = subprocess.run(run, cwd=root, capture_output=True, text=True, env={"PYTHONPATH": str(repository)})
+    assert found.returncode == 0, found.stderr
+
+
 def test_the_card_begins_with_front_matter_and_the_sentence(checkout: Path) -> None:
     card = (checkout / "models/release/README.md").read_text()
     _, front, body = card.split("---\n", 2)

@@ -52,6 +52,7 @@ def write_run(
     kinds: tuple[str, ...] = ("digit",),
     *,
     noised: bool = False,
+    trainable: str = "lora",
 ) -> Plan:
     """Write params.yaml, evidence, backbone and adapter of a run of random weights below ``root``.
 
@@ -60,7 +61,9 @@ def write_run(
     (root / "models").mkdir(parents=True)
     for name in ("models/backbone", "models/pretrained"):
         shutil.copytree(backbone, root / name)
-    shutil.copy(REPOSITORY / "params.yaml", root)
+    params = (REPOSITORY / "params.yaml").read_text()
+    assert params.count("  kind: lora ") == 1
+    (root / "params.yaml").write_text(params.replace("  kind: lora ", f"  kind: {trainable} "))
     plan = plan_for(kind, TARGET, POPULATION, SAMPLING, clipping=Clipping(1.0), rows_per_unit=1)
     write_json(root / "data/plan.json", plan.to_json())
     _write_choices(root, noised)
@@ -90,13 +93,13 @@ def charge_of(stage: str, split: Split) -> dict[str, Any]:
 
 
 def write_adapter(root: Path) -> None:
-    """Attach fresh adapters to the backbone and give factor B values too, so that they change answers."""
+    """Attach what learns to the backbone and give the weights that start at zero values too."""
     loaded = load(root / "models/backbone")
     params = root / "params.yaml"
     section = read_section(read_params(params), "trainable", Trainable, params)
     model = attach(loaded.model, section, loaded.family, seed=1)
     for name, weight in model.named_parameters():
-        if "lora_B" in name:
+        if "lora_B" in name or ".side.up." in name:
             weight.data.normal_(0, 0.3)
     (root / "models/adapter").mkdir()
     with chdir(root):  # PEFT looks for the base model where its name says, from the current directory

@@ -14,9 +14,9 @@ from stages.vlm.selection import TokenSelection
 from stages.vlm.source import Model
 
 
-def choices(hub: str | None = None, revision: str | None = None) -> Choices:
+def choices(hub: str | None = None, revision: str | None = None, kind: str = "lora") -> Choices:
     return Choices(
-        trainable=trainable(rank=4, alpha=8.0, targets=("q_proj",)),
+        trainable=trainable(kind=kind, rank=4, alpha=8.0, targets=("q_proj",)),
         update=pruning("block", 0.8),
         tokens=TokenSelection(select="all", merge="cluster", fusion_noise=0.0),
         optim=optim("adam"),
@@ -50,3 +50,17 @@ def test_a_hub_model_is_loaded_at_its_revision() -> None:
     code = load_code(choices("org/name", "a" * 40))
     assert f"'org/name', revision='{'a' * 40}'" in code
     compile(code, "card", "exec")
+
+
+def test_a_side_network_is_not_said_to_be_one_of_peft() -> None:
+    given = choices("org/name", "a" * 40, kind="side")
+    code = load_code(given)
+    compile(code, "card", "exec")
+    assert "peft" not in code + front_matter(given)
+    assert "load_adapter(base.eval(), Path('models/release'), " in code and "use_cache=False" in code
+    assert "library_name: dualpriv" in front_matter(given)
+
+
+def test_a_kind_without_words_is_refused() -> None:
+    with pytest.raises(ValueError, match="no words for trainable.kind reversible"):
+        load_code(choices(kind="reversible"))

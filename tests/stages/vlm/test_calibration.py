@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models import ALL, PRUNED, load_float64, rows
+from models import ALL, PRUNED, load_float64, rows, trainable
 from stages.privacy.kept_gradients import longest_ghost
 from stages.records.encoded import IGNORED, collate
 from stages.vlm.fidelity import Sample
@@ -46,7 +46,7 @@ def test_divergence_is_that_of_the_answers_words(sample: Sample) -> None:
 
 
 def test_the_frontier_compares_with_all_tokens(sample: Sample) -> None:
-    work = StepWork([LinearLayer(8, 8, True)], 8, 2)
+    work = StepWork([LinearLayer(8, 8, passes=2, learns=True)], 48)
     done: list[int] = []
     frontier = Frontier.of(sample, [PRUNED, ALL], work, done.append)
     (found, same), full = frontier.found, frontier.full
@@ -70,18 +70,48 @@ def test_the_frontier_compares_with_all_tokens(sample: Sample) -> None:
     assert first.startswith("dominant_contextual,cluster,9,") and last.startswith("all,none,64,1.000000,")
 
 
-def test_a_norm_is_counted_the_way_the_engine_takes_it() -> None:
-    layer, rank = LinearLayer(64, 32, True), 4
-    work = StepWork([layer], 0, rank)
+def norm_and_sum(tokens: int, given: int, made: int) -> int:
+    if tokens <= longest_ghost(torch.empty(made, given)):
+        return tokens**2 * (given + made) + tokens * given * made
+    return tokens * given * made + 2 * given * made
+
+
+def linear(width: int, hidden: int) -> int:
+    """Return the weights of a tiny model's language layer: q, k, v, o and a gated perceptron."""
+    return 4 * width * width + 3 * width * hidden
+
+
+def test_a_norm_is_counted_the_way_the_engine_takes_it(sample: Sample) -> None:
+    model, family = sample.loaded.model, sample.loaded.family
+    text = model.config.text_config
+    width, hidden, layers = text.hidden_size, text.intermediate_size, text.num_hidden_layers
+    assert text.num_key_value_heads == text.num_attention_heads
+    work = StepWork.of(model, family, trainable(rank=4, targets=("q_proj",)))
     for tokens in (1, 5, 500):
-        expected = 2 * tokens * 64 * 32
-        for given, made in ((64, rank), (rank, 32)):
-            expected += 2 * tokens * given * made
-            if tokens <= longest_ghost(torch.empty(made, given)):
-                expected += tokens**2 * (given + made) + tokens * given * made
-            else:
-                expected += tokens * given * made + 2 * given * made
-        assert work.multiplications(tokens) == expected
+        expected = 2 * tokens * linear(width, hidden) + 6 * tokens**2 * width
+        for given, made in ((width, 4), (4, width)):
+            expected += 2 * tokens * given * made + norm_and_sum(tokens, given, made)
+        assert work.multiplications(tokens) == layers * expected
+
+
+def test_beside_a_side_network_the_language_model_runs_forward_only(sample: Sample) -> None:
+    model, family = sample.loaded.model, sample.loaded.family
+    text = model.config.text_config
+    width, hidden, layers, narrow = (
+        text.hidden_size,
+        text.intermediate_size,
+        text.num_hidden_layers,
+        text.hidden_size // 4,
+    )
+    work = StepWork.of(model, family, trainable(kind="side"))
+    for tokens in (1, 5, 500):
+        expected = layers * (tokens * linear(width, hidden) + 2 * tokens**2 * width)
+        expected += (layers + 1) * (tokens * width * narrow + norm_and_sum(tokens, width, narrow))
+        expected += 2 * tokens * narrow * width + norm_and_sum(tokens, narrow, width)
+        block = 6 * tokens**2 * narrow
+        for given, made in [(narrow, narrow)] * 4 + [(narrow, 2 * narrow), (2 * narrow, narrow)]:
+            block += 2 * tokens * given * made + norm_and_sum(tokens, given, made)
+        assert work.multiplications(tokens) == expected + layers * block
 
 
 def test_concentration_and_agreement_against_plain_sums() -> None:
