@@ -73,6 +73,11 @@ def learner_for(
             "trainable.kind reversible keeps no layer's activations, so speed.recompute_activations has "
             "nothing to do: set it to false"
         )
+    if speed.shard_base and stage.trainable.kind == "reversible":
+        raise ValueError(
+            "speed.shard_base has not been shown to be exact where layers run again in the backward pass of "
+            "trainable.kind reversible: set it to false"
+        )
     loaded = load(
         stage.backbone, device="cpu" if speed.shard_base else speed.device, precision=stage.model.precision
     )
