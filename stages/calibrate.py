@@ -13,6 +13,7 @@ from stages.core.speed import Speed, use
 from stages.privacy.charge import public_choice
 from stages.privacy.clipping import Groups
 from stages.privacy.noised_sum import NoisedMean
+from stages.privacy.plan import EstimatorKind
 from stages.records.row import rows_by_unit
 from stages.records.store import read_rows
 from stages.trainable.settings import Trainable
@@ -123,7 +124,7 @@ class Calibrate(Releasing):
     calibrate: CalibrateSettings
     tokens: TokenSelection
     trainable: Trainable
-    estimator: str = section("estimator.kind")
+    estimator: EstimatorKind = section("estimator.kind")
     clip_groups: Groups = section("estimator.clip_groups")
     seed: Seed
     backbone: Path = reads("models/backbone")
@@ -201,7 +202,7 @@ class Calibrate(Releasing):
         return [full, *({**entry, "bytes": memory.bytes(part.encode(rule))} for rule, entry in pairs)]
 
     def _work(self, loaded: Loaded) -> StepWork:
-        return StepWork.of(loaded.model, loaded.family, self.trainable)
+        return StepWork.of(loaded.model, loaded.family, self.trainable, self.estimator)
 
     def _on_private_units(self, loaded: Loaded, rules: list[Rule], speed: Speed) -> None:
         for name in ("step_limit", "memory_limit"):

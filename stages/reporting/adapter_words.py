@@ -62,7 +62,7 @@ def words_of(trainable: Trainable) -> AdapterWords:
         title="Reversible adapters",
         library="dualpriv",
         needs="It takes transformers and this repository, for no other library knows reversible layers",
-        settings=f"width {form.width}, lambda {form.scale:g}, {'centred' if form.centred else 'as published'}",
+        settings=f"width {form.width}, lambda {form.scale:g}{', centred' if form.centred else ''}",
         where="around every layer",
         imports=_OURS,
         load=_LOAD,

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stages.core.disk_errors import system_errors
@@ -14,6 +13,7 @@ from stages.core.files import read_json, write_json
 from stages.trainable.reversible_chain import Chain, chain_of
 from stages.trainable.reversible_layers import Bottleneck, ReversibleLayer
 from stages.trainable.settings import ReversibleForm
+from stages.trainable.stored import read_weights
 from stages.vlm.families.family import Family
 
 CONFIG, WEIGHTS = "reversible_config.json", "reversible_model.safetensors"
@@ -86,22 +86,10 @@ def load_reversible(model: nn.Module, directory: Path, family: Family) -> nn.Mod
     chain = chain_of(attached)
     assert chain is not None
     chain.deviation = said.get("deviation")
-    try:
-        stored = load_file(directory / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{directory / WEIGHTS} cannot be read: {' '.join(str(error).split())}") from None
     expected = _weights(chain)
-    for name in sorted(stored.keys() ^ expected.keys()):
-        raise ValueError(f"{directory / WEIGHTS} and {CONFIG} disagree about a weight named {name}")
+    stored = read_weights(directory / WEIGHTS, expected)
     with torch.no_grad():
         for name, weight in expected.items():
-            if stored[name].shape != weight.shape:
-                raise ValueError(
-                    f"{directory / WEIGHTS}: {name} has shape {tuple(stored[name].shape)}, and this model "
-                    f"needs {tuple(weight.shape)}"
-                )
-            if not bool(stored[name].isfinite().all()):
-                raise ValueError(f"{directory / WEIGHTS}: {name} holds numbers that are not finite")
             weight.copy_(stored[name])
     return attached.requires_grad_(False)
 

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import save_file
+from torch import nn
 
 from stages.core.disk_errors import system_errors
 from stages.core.files import read_json, write_json
 from stages.trainable.settings import SideSettings
 from stages.trainable.side_network import SideNetwork, SideShape
+from stages.trainable.stored import read_weights
 from stages.vlm.families.family import Family, unwrapped
 
 CONFIG, WEIGHTS = "side_config.json", "side_model.safetensors"
@@ -59,16 +59,9 @@ def load_side(model: nn.Module, directory: Path, family: Family) -> nn.Module:
                 f"{directory} stands beside '{said['base']}', whose language model has {name} {said[name]}; "
                 f"this one has {here}"
             )
-    stored = _read_weights(directory / WEIGHTS)
     with torch.device("meta"):
         expected = SideNetwork(shape).state_dict()
-    for name in sorted(expected.keys() | stored.keys()):
-        if name not in stored or name not in expected or stored[name].shape != expected[name].shape:
-            raise ValueError(
-                f"{directory / WEIGHTS} does not fit {CONFIG} beside it: weight '{name}' is wrong"
-            )
-        if not bool(stored[name].isfinite().all()):
-            raise ValueError(f"{directory / WEIGHTS} holds numbers that are not finite, in weight '{name}'")
+    stored = read_weights(directory / WEIGHTS, expected)
     loaded = _beside(model, shape, family, seed=0)
     language.side.load_state_dict(stored)
     return loaded
@@ -100,12 +93,3 @@ def _read_config(path: Path) -> dict[str, Any]:
     ):
         raise ValueError(f"{path} does not describe a side network of version {_VERSION}")
     return said
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    try:
-        stored: dict[str, Tensor] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"{path} cannot be read as a side network's weights: {reason}") from None
-    return stored

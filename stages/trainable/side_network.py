@@ -14,10 +14,8 @@ times larger than all others, and would fill a unit's whole norm.
 
 What a step keeps. The backbone needs no backward pass, so nothing of its layers' interior is kept; of what
 width d there is, h_l alone, one tensor a tapped layer, which the gradient of Down_l is made of. All else is
-of width d / reduction. That h_l is kept was weighed against projecting it first, by a matrix that does not
-learn, and against a second pass of the backbone: on the step-cost model (7 layers, d = 512, 8 rows, reduction
-8) a step on 640 tokens takes 0.21 of the bytes and 0.42 of the time of the non-private LoRA step, one on 128
-0.050 and 0.089, with the published Down_l as it is; a second pass alone would add 0.38 of the time.
+of width d / reduction. Projecting h_l first by a matrix that does not learn, or running the backbone again,
+would keep less; the published Down_l meets its target without (benchmarks/methods.md).
 
 Shapes: R rows, L places, D width of the language model, W that of the side network.
 """

@@ -24,6 +24,11 @@ def require_sensible(plan: Plan, trainable: Trainable, update: Update, optim: Op
             "update.prune accumulated masks gradients before they are clipped, and estimator.kind "
             "zeroth_order has slopes only: take all, block, magnitude or random"
         )
+    if optim.kind == "adam_bc" and optim.shrink == "spectrum":
+        raise ValueError(
+            "optim.kind adam_bc takes out the variance of noise that optim.shrink spectrum has changed: set "
+            "one of them to adam, or to none"
+        )
     if estimator == "zeroth_order" and optim.shrink == "spectrum":
         raise ValueError(
             "optim.shrink spectrum takes noise to be independent in every weight, and that of estimator.kind "

@@ -6,6 +6,8 @@ import numpy as np
 
 from stages.core.speed import Speed
 from stages.privacy.clipping import Clipping, Groups
+from stages.privacy.directions import Directions
+from stages.privacy.plan import EstimatorKind
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.records.encoded import IGNORED, EncodedSet, TokenRow
 from stages.trainable.adapters import attach
@@ -14,9 +16,12 @@ from stages.training.allocations import Allocations
 from stages.training.estimators import clipped_gradient_sum, plain_gradient_sum
 from stages.training.learner import Learner
 from stages.training.micro_batches import Bounds
+from stages.training.zeroth_order import clipped_slope_sum
 from stages.vlm.attribution import first_axis
 from stages.vlm.loaded import Loaded
 
+_ONE = Directions(count=1, perturbation=1e-3, seed=0)
+"""Directions come one after the other, so one needs as much as many."""
 _Shape = tuple[int, int, int]
 
 
@@ -25,8 +30,8 @@ class StepMemory:
     """A model with what learns attached, to take steps with and to release nothing of them."""
 
     learner: Learner
-    clipping: Clipping | None
-    """None without privacy."""
+    estimator: EstimatorKind
+    groups: Groups
     _known: dict[tuple[_Shape, ...], int] = field(default_factory=dict)
 
     @classmethod
@@ -34,7 +39,7 @@ class StepMemory:
         cls,
         loaded: Loaded,
         trainable: Trainable,
-        estimator: str,
+        estimator: EstimatorKind,
         groups: Groups,
         seed: int,
         speed: Speed,
@@ -47,8 +52,7 @@ class StepMemory:
         model = attach(loaded.model, trainable, loaded.family, seed)
         layers = TrainableLayers.of(model, first_axis(loaded.model.config.model_type))
         alone = replace(speed, recompute_activations=False, shard_base=False)
-        clipping = None if estimator == "nonprivate" else Clipping(1.0, "flat", groups)
-        return cls(Learner(model, loaded.family, layers, encoded, alone), clipping)
+        return cls(Learner(model, loaded.family, layers, encoded, alone), estimator, groups)
 
     def bytes(self, encoded: EncodedSet) -> int:
         """Return the most bytes of tensors above the weights while a step looks at all rows at once.
@@ -67,10 +71,12 @@ class StepMemory:
 
     def _step(self, learner: Learner) -> None:
         units = [np.array([row]) for row in range(len(learner.encoded.rows))]
-        if self.clipping is None:
+        if self.estimator == "nonprivate":
             plain_gradient_sum(learner, units)
+        elif self.estimator == "zeroth_order":
+            clipped_slope_sum(learner, units, _ONE, Clipping(1.0), "l2", 0)
         else:
-            clipped_gradient_sum(learner, units, self.clipping)
+            clipped_gradient_sum(learner, units, Clipping(1.0, "flat", self.groups))
 
 
 def _shape(row: TokenRow, image_token_id: int) -> _Shape:

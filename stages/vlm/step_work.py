@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from stages.privacy.kept_gradients import longest_ghost
+from stages.privacy.plan import EstimatorKind
 from stages.trainable.settings import Trainable
 from stages.trainable.side_network import SideNetwork, SideShape
 from stages.vlm.families.family import Family
@@ -42,14 +43,19 @@ class StepWork:
     """Multiplications for each pair of tokens."""
 
     @classmethod
-    def of(cls, model: nn.Module, family: Family, trainable: Trainable) -> "StepWork":
-        """Read the layers off a frozen model, and add what would learn."""
+    def of(
+        cls, model: nn.Module, family: Family, trainable: Trainable, estimator: EstimatorKind = "gradient"
+    ) -> "StepWork":
+        """Read the layers off a frozen model, and add what would learn; of zeroth order, one forward pass."""
         found = {
             name: module
             for name, module in model.named_modules()
             if isinstance(module, nn.Linear) and re.fullmatch(family.LANGUAGE_MODEL, name)
         }
         width = sum(layer.out_features for name, layer in found.items() if name.endswith(".q_proj"))
+        if estimator == "zeroth_order":
+            widths = [(layer.in_features, layer.out_features) for layer in found.values()]
+            return cls([LinearLayer(given, made, 1, False) for given, made in widths], 2 * width)
         if trainable.kind == "side":
             shape = SideShape.beside(family.language(model), trainable.side)
             frozen = [

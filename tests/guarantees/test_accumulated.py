@@ -1,5 +1,6 @@
 """An accumulated support: masked before clipping, noise on it alone, learned from released sums alone."""
 
+import dataclasses
 import math
 
 import pytest
@@ -194,3 +195,14 @@ def test_choices_that_make_no_sense_together_are_refused_with_the_way_out():
     with pytest.raises(ValueError, match="leaves no step of sampling.steps 2"):
         require_sensible(plan, trainable(), pruning("accumulated", warmup_steps=2), optim())
     require_sensible(plan, trainable(), pruning("accumulated", warmup_steps=1), optim())
+    with pytest.raises(ValueError, match="optim.kind adam_bc takes out the variance"):
+        require_sensible(plan, trainable(), pruning(), optim("adam_bc", shrink="spectrum"))
+    slopes = dataclasses.replace(plan, estimator="zeroth_order")
+    for section, choices, reason in (
+        (trainable(kind="reversible"), (pruning(), optim()), "has none: take lora, ffa_lora or side"),
+        (trainable(), (pruning("accumulated"), optim()), "has slopes only"),
+        (trainable(), (pruning(), optim(shrink="spectrum")), "lies along its directions"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            require_sensible(slopes, section, *choices)
+    require_sensible(slopes, trainable(kind="side"), pruning("block"), optim("adam_bc", average=0.9))

@@ -180,7 +180,10 @@ def changed(path: Path, name: str, value) -> None:
     [
         (lambda path: changed(path, "layers.0.beside.up.weight", lambda w: w[:3].clone()), "has shape"),
         (lambda path: changed(path, "layers.0.beside.up.weight", lambda w: w * torch.nan), "not finite"),
-        (lambda path: changed(path, "layers.9.beside.up.weight", lambda w: w), "disagree"),
+        (
+            lambda path: changed(path, "layers.9.beside.up.weight", lambda w: w),
+            "does not fit the configuration beside it",
+        ),
         (lambda path: (path / "reversible_model.safetensors").unlink(), "cannot be read"),
         (lambda path: (path / "reversible_model.safetensors").write_bytes(b"x"), "cannot be read"),
         (lambda path: (path / "reversible_config.json").write_text("{"), "not valid JSON"),

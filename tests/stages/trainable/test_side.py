@@ -95,14 +95,14 @@ def put(change: Callable[[dict[str, Tensor]], Any]) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
-        (lambda folder: (folder / WEIGHTS).unlink(), "cannot be read as a side network's weights"),
-        (lambda folder: (folder / WEIGHTS).write_bytes(b"x" * 99), "cannot be read as a side network's"),
+        (lambda folder: (folder / WEIGHTS).unlink(), "cannot be read"),
+        (lambda folder: (folder / WEIGHTS).write_bytes(b"x" * 99), "cannot be read"),
         (lambda folder: (folder / CONFIG).write_text("[1"), "is not valid JSON"),
         (say("version", 2), "does not describe a side network of version 1"),
         (say("reduction", "4"), "does not describe a side network of version 1"),
         (say("width", 64), "whose language model has width 64; this one has 32"),
         (say("layers", 3), "whose language model has layers 3; this one has 2"),
-        (say("reduction", 2), "does not fit side_config.json beside it: weight 'blocks.0.key.weight'"),
+        (say("reduction", 2), "does not fit the configuration beside it: weight 'blocks.0.key.weight'"),
         (put(lambda weights: weights.pop("up.weight")), "weight 'up.weight' is wrong"),
         (put(lambda weights: weights.update(more=torch.zeros(1))), "weight 'more' is wrong"),
         (put(lambda weights: weights["up.weight"].fill_(torch.nan)), "not finite, in weight 'up.weight'"),

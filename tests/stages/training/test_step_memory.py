@@ -51,10 +51,12 @@ def test_they_are_those_of_a_real_step_whatever_speed_says(loaded: Loaded) -> No
     assert cut.peak < told, "negative control: rows one after the other need less"
 
 
-def test_without_privacy_no_gradient_is_kept_for_each_row(loaded: Loaded) -> None:
+def test_without_privacy_no_gradient_is_kept_for_each_row_and_without_gradients_no_activation(
+    loaded: Loaded,
+) -> None:
     whole = encode_set(loaded, rows(4), ALL)
     plain = memory_of(loaded, whole, "nonprivate")
-    assert plain.clipping is None
-    told = plain.bytes(whole)
-    private = replace(plain, clipping=Clipping(1.0), _known={}).bytes(whole)
-    assert 0 < told < private
+    private = replace(plain, estimator="gradient", _known={}).bytes(whole)
+    slopes = replace(plain, estimator="zeroth_order", _known={}).bytes(whole)
+    assert 0 < plain.bytes(whole) < private
+    assert 0 < 2 * slopes < plain.bytes(whole)
