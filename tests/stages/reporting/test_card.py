@@ -2,14 +2,17 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from choices import optim, pruning
 from ruamel.yaml import YAML
 
 from models import trainable
+from stages.reporting.adapter_words import words_of
 from stages.reporting.card import front_matter, load_code, plain
 from stages.reporting.evidence import Choices
+from stages.trainable.settings import Kind
 from stages.vlm.selection import TokenSelection
 from stages.vlm.source import Model
 
@@ -61,6 +64,8 @@ def test_a_side_network_is_not_said_to_be_one_of_peft() -> None:
     assert "library_name: dualpriv" in front_matter(given)
 
 
-def test_a_kind_without_words_is_refused() -> None:
-    with pytest.raises(ValueError, match="no words for trainable.kind reversible"):
-        load_code(choices(kind="reversible"))
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_every_kind_has_words_and_code_that_is_python(kind: str) -> None:
+    given = choices(kind=kind)
+    compile(load_code(given), "card", "exec")
+    assert words_of(given.trainable).settings and f"- {kind}" in front_matter(given)

@@ -58,7 +58,7 @@ def stage(tiny_llava, tmp_path):
         tokens=TokenSelection(select="dominant_contextual", merge="cluster", fusion_noise=0.0),
         backbone=tiny_llava,
         public=tmp_path / "public",
-        calibration=tmp_path / "chosen.json",
+        pruning=tmp_path / "chosen.json",
     )
 
 
