@@ -62,7 +62,7 @@ def stage(tiny_llava, tmp_path):
     )
 
 
-NO_PRIVACY = SimpleNamespace(mechanism="none")
+NO_PRIVACY = SimpleNamespace(mechanism="none", estimator="nonprivate")
 
 
 def started(stage, private) -> torch.Tensor:
