@@ -42,7 +42,10 @@ def test_the_choice_under_the_name_of_another_version_is_missing(
     assert "belongs to evidence of another version: remove it" in problems(both, after)
 
 
-@pytest.mark.parametrize("file", [PLAN, TRACE, CHARGES, STATEMENT])
+_SLOW = [pytest.param(file, marks=pytest.mark.slow) for file in (PLAN, CHARGES, STATEMENT)]
+
+
+@pytest.mark.parametrize("file", [TRACE, *_SLOW])
 def test_every_changed_scalar_is_noticed_though_dvc_lock_is_made_to_fit(file: str) -> None:
     files, missed = stored(OF_TWO), []
     value = json.loads(files[file])

@@ -31,7 +31,7 @@ def test_an_honest_pass_is_found_so_and_its_statement_names_what_slopes_add(nois
     assert OF_SLOPES in json.loads(files["data/account/statement.json"])["limits"]
 
 
-@pytest.mark.parametrize("file", [PLAN, TRACE])
+@pytest.mark.parametrize("file", [TRACE, pytest.param(PLAN, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("noise", RUNS)
 def test_every_changed_scalar_is_noticed(noise: str, file: str) -> None:
     files, missed = files_of(RUNS[noise]), []
