@@ -20,10 +20,10 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.choosing import choosing_ratios, seconds
-from benchmarks.lora_section import lora_section
 from benchmarks.machine import about
 from benchmarks.quartiles import in_words, quartiles
 from benchmarks.tiny_directories import TINY, write_directory
+from benchmarks.trainable_section import trainable_section
 from benchmarks.white_box import SPEED
 from stages.core.files import write_json
 from stages.privacy.clipping import Clipping
@@ -107,7 +107,7 @@ def _step(loaded: Loaded, encoded: EncodedSet, whole: EncodedSet) -> dict[str, A
 
 
 def _learner(loaded: Loaded, encoded: EncodedSet) -> Learner:
-    section = lora_section("lora", 4, ("q_proj", "v_proj", "down_proj"))
+    section = trainable_section("lora", 4, ("q_proj", "v_proj", "down_proj"))
     fresh = load(Path(loaded.model.config._name_or_path))
     model = attach(fresh.model, section, loaded.family, seed=0)
     speed = replace(SPEED, micro_batch=ROWS)

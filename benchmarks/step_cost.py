@@ -24,9 +24,9 @@ from opacus.grad_sample import GradSampleModule
 from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import GradSampleModuleFastGradientClipping
 
 from benchmarks.llava_shaped import TEXT_TOKENS, Size, frozen_model, rows_of, sharing_weights
-from benchmarks.lora_section import lora_section
 from benchmarks.machine import about, finished
 from benchmarks.quartiles import in_words, quartiles
+from benchmarks.trainable_section import trainable_section
 from stages.core.files import write_json
 from stages.core.speed import Speed, use
 from stages.privacy.clipping import Clipping
@@ -222,7 +222,7 @@ def _seconds(arm: Arm, learner: Learner, units: Units, repeat: int) -> float:
 
 def learner_of(arm: Arm, tokens: int, batch: int, model: Any) -> Learner:
     """Return a frozen model with fresh adapters over random rows; the same weights for every arm."""
-    section = lora_section(arm.trainable, arm.rank, arm.targets)  # type: ignore[arg-type]
+    section = trainable_section(arm.trainable, arm.rank, arm.targets)  # type: ignore[arg-type]
     adapted: Any = attach(model, section, Llava(), seed=0)
     if arm.recompute:
         recompute_activations(adapted)

@@ -13,17 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from choices import optim, pruning
+from choices import optim, planned, pruning
 from learners import learner_of
 
 from models import PRUNED, rows
 from stages.core.ranks import ALONE, Ranks, joined
-from stages.privacy.accounting import Target
-from stages.privacy.clipping import Clipping
 from stages.privacy.plan import Plan
-from stages.privacy.planning import plan_for
-from stages.privacy.population import Population
-from stages.privacy.sampling import Sampling, poisson_sample
+from stages.privacy.sampling import poisson_sample
 from stages.privacy.stream import RunKey, Streams
 from stages.training.intents import Intents
 from stages.training.learner import Learner
@@ -41,14 +37,7 @@ STREAMS = Streams(RunKey(bytes(range(32))), "f", "finetune")
 
 @cache
 def plan_of() -> Plan:
-    return plan_for(
-        "gradient",
-        Target(relation="add_or_remove_one", epsilon=8.0, delta=1e-4),
-        Population(name="people", public=True, max_units=100, unit="person"),
-        Sampling(steps=STEPS, rate=0.5, expected_batch=5.0),
-        clipping=Clipping(0.01),
-        rows_per_unit=2,
-    )
+    return planned(steps=STEPS, expected_batch=5.0)
 
 
 def world_learner(

@@ -5,17 +5,13 @@ import math
 
 import pytest
 import torch
-from choices import optim, pruning
+from choices import optim, planned, pruning
 from learners import learner_of
 
 from models import PRUNED, rows, trainable
-from stages.privacy.accounting import Target
 from stages.privacy.clipping import ClippedSum, Clipping
 from stages.privacy.noise import NoisySum
 from stages.privacy.plan import Plan
-from stages.privacy.planning import plan_for
-from stages.privacy.population import Population
-from stages.privacy.sampling import Sampling
 from stages.privacy.stream import RunKey, Streams
 from stages.training.accumulated import Scores, mask_of
 from stages.training.combinations import require_sensible
@@ -41,14 +37,7 @@ def support(learner):
 
 
 def plan_of(steps: int = 6) -> Plan:
-    return plan_for(
-        "gradient",
-        Target(relation="add_or_remove_one", epsilon=8.0, delta=1e-4),
-        Population(name="people", public=True, max_units=100, unit="person"),
-        Sampling(steps=steps, rate=0.5, expected_batch=2.0),
-        clipping=Clipping(0.01),
-        rows_per_unit=2,
-    )
+    return planned(steps=steps)
 
 
 def slow_gradients(learner):

@@ -6,20 +6,16 @@ import math
 import numpy as np
 import pytest
 import torch
-from choices import optim, pruning
+from choices import optim, planned, pruning
 from learners import learner_of
 from scipy import stats
 
 from models import PRUNED, rows
 from stages.core.ranks import ALONE
-from stages.privacy.accounting import Target
 from stages.privacy.clipping import ClippedSum, Clipping, clip_sum
 from stages.privacy.directions import Directions
 from stages.privacy.noise import NoisySum, add_noise
-from stages.privacy.planning import plan_for
-from stages.privacy.population import Population
 from stages.privacy.prepared_noise import PreparedNoise
-from stages.privacy.sampling import Sampling
 from stages.privacy.stream import RunKey, Streams
 from stages.training.allocations import Allocations
 from stages.training.estimators import clipped_gradient_sum
@@ -239,16 +235,7 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("noise", ["gaussian", "laplace"])
 def test_a_run_that_was_killed_goes_on_to_the_same_bits(tiny_llava, tmp_path, monkeypatch, noise):
-    plan = plan_for(
-        "zeroth_order",
-        Target(relation="add_or_remove_one", epsilon=8.0, delta=1e-4),
-        Population(name="people", public=True, max_units=100, unit="person"),
-        Sampling(steps=5, rate=0.5, expected_batch=2.0),
-        clipping=Clipping(0.1),
-        rows_per_unit=2,
-        directions=DIRECTIONS,
-        noise=noise,
-    )
+    plan = planned("zeroth_order", steps=5, clip=0.1, directions=DIRECTIONS, noise=noise)
     choices = Choices(optim("adam"), pruning("block", 0.5), 0)
 
     def run(name):

@@ -1,4 +1,4 @@
-"""Section ``trainable`` of a benchmark: LoRA adapters."""
+"""Section ``trainable`` of a benchmark."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,8 @@ from stages.trainable.settings import Kind, Realign, ReversibleSettings, SideSet
 REALIGN = Realign(records=1, steps=0, batch=1, learning_rate=0.001)
 
 
-def lora_section(kind: Kind, rank: int, targets: Sequence[str]) -> Trainable:
-    """Return adapters scaled by 2; what other kinds are made of is unused."""
+def trainable_section(kind: Kind, rank: int, targets: Sequence[str]) -> Trainable:
+    """Return what learns: LoRA scaled by 2, or, by ``kind``, a side network or reversible layers."""
     return Trainable(
         kind=kind,
         rank=rank,
