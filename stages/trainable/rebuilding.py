@@ -2,7 +2,8 @@
 
 A segment is a few layers in a row. Its forward pass keeps the pair of streams at its end and nothing else;
 the next segment begins from the same pair. The backward pass rebuilds the input of one layer after the other
-and runs each once more, this time with its gradient: memory is that of one layer and a pair a segment.
+and runs each once more, this time with its gradient: memory is that of one layer and a pair a segment. A pair
+is let go as soon as the walk back has left it.
 
 Shapes: R rows, L places, D width of the language model.
 """
@@ -15,9 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from stages.trainable.reversible_layers import Pair, ReversibleLayer, Step
+from stages.trainable.reversible_layers import WIDE, Pair, ReversibleLayer, Step
 
 Gradients = list[Tensor | None]
+Given = tuple[Tensor | None, Tensor]
+"""Gradients by both streams, (R, L, D) in the adapters' precision; None: none by the first."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,13 @@ class Walk:
         """Yield the pair before each layer, the last layer first, as the backward pass rebuilds it."""
         for layer, step in zip(reversed(self.layers), reversed(self.steps), strict=True):
             rerun = _Rerun(layer, step)
-            second = rerun.across(pair)
-            pair = rerun.towards(second, pair)
+            pair = rerun.towards((rerun.across(pair), pair[1]))
             yield pair
 
-    def gradients(self, pair: Pair, given: Pair, is_bottom: bool) -> tuple[Pair | None, Gradients]:
+    def gradients(self, ends: list[Pair], given: Given, is_bottom: bool) -> tuple[Given | None, Gradients]:
         """Return the gradients by the pair at the segment's start and by its weights.
+
+        ``ends`` is taken from: its last pair is this segment's.
 
         Guarantee: the norms and sums of a private step come from the activations rebuilt here and from no
         others: the keepers of ``UnitGradients`` are called in this pass alone.
@@ -54,44 +58,57 @@ class Walk:
         ``is_bottom`` says that nothing before the segment learns: then the first is None.
         """
         found: list[Gradients] = []
-        other, written = given
+        pair, (other, written) = ends.pop(), given
         for place in reversed(range(len(self.layers))):
             rerun = _Rerun(self.layers[place], self.steps[place])
-            second = rerun.across(pair)
-            own, across = rerun.gradients(other)
+            pair = rerun.across(pair), pair[1]
+            own, across = (None, []) if other is None else rerun.gradients(other)
             written = written if own is None else written + own
             if is_bottom and place == 0:
-                rerun.beside(second)
+                rerun.beside(pair[0])
                 found.append([*rerun.gradients(written)[1], *across])
                 return None, _in_order(found)
-            pair = rerun.towards(second, pair)
+            pair = rerun.towards(pair)
             own, beside = rerun.gradients(written)
             assert own is not None
             found.append([*beside, *across])
-            other, written = written * self.layers[place].scale, other + own
+            other, written = written * self.layers[place].scale, own if other is None else other + own
         return (other, written), _in_order(found)
 
 
-class Segment(torch.autograd.Function):
-    """A segment as one operator: takes a pair and the weights, returns the pair at the end."""
+class Rebuilt(torch.autograd.Function):
+    """All segments as one operator, from what enters the first layer and all weights to what leaves."""
 
     @staticmethod
-    def forward(ctx: Any, walk: Walk, first: Tensor, second: Tensor, *weights: Tensor) -> Pair:
+    def forward(ctx: Any, walks: Sequence[Walk], start_RLD: Tensor, *weights: Tensor) -> Tensor:
         """Run the layers without a graph."""
-        pair = walk.onward((first, second))
-        ctx.walk = walk
-        ctx.save_for_backward(*pair)
-        return pair
+        wide = start_RLD.to(WIDE)
+        pair, ends = (wide, wide), []
+        for walk in walks:
+            pair = walk.onward(pair)
+            ends.append(pair)
+        ctx.walks, ctx.ends = walks, ends
+        return pair[1].to(start_RLD.dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, first: Tensor, second: Tensor) -> tuple[Any, ...]:
-        """Rebuild, run again, differentiate."""
-        pair = ctx.saved_tensors
-        narrow = ctx.walk.layers[-1].narrow
-        is_bottom = not (ctx.needs_input_grad[1] or ctx.needs_input_grad[2])
-        before, weights = ctx.walk.gradients(pair, (narrow(first), narrow(second)), is_bottom)
-        return None, *(before or (None, None)), *weights
+    def backward(ctx: Any, output_RLD: Tensor) -> tuple[Any, ...]:
+        """Rebuild, run again, differentiate; once, for what was kept is let go on the way."""
+        ends, ctx.ends = ctx.ends, None
+        if ends is None:
+            raise RuntimeError("reversible layers keep what one backward pass needs: run the model again")
+        needs_start = ctx.needs_input_grad[1]
+        given: Given | None = (None, ctx.walks[-1].layers[-1].narrow(output_RLD))
+        found: list[Gradients] = []
+        for place in reversed(range(len(ctx.walks))):
+            assert given is not None
+            given, weights = ctx.walks[place].gradients(ends, given, place == 0 and not needs_start)
+            found.append(weights)
+        start = None
+        if given is not None:
+            start = given[1] if given[0] is None else given[0] + given[1]
+            start = start.to(output_RLD.dtype)
+        return None, start, *_in_order(found)
 
 
 class _Rerun:
@@ -113,12 +130,13 @@ class _Rerun:
             self.output = self.layer.across(self.leaf)
         return other - self.output.detach()
 
-    def towards(self, second: Tensor, pair: Pair) -> Pair:
-        """Run F on x2 and return the pair before the layer."""
+    def towards(self, pair: Pair) -> Pair:
+        """Run F on x2 and return the pair before the layer, from x2 and y1."""
+        second, written = pair
         with torch.enable_grad():
             self.part, self.leaf = self.layer.beside, self.layer.narrow(second).detach().requires_grad_()
             self.output = self.layer.towards(self.leaf, self.step)
-        return self.layer.before(second, pair[1], self.output.detach(), self.step)
+        return self.layer.before(second, written, self.output.detach(), self.step)
 
     def beside(self, second: Tensor) -> None:
         """Run the adapter beside the layer alone: below it nothing learns."""
@@ -139,4 +157,4 @@ class _Rerun:
 
 
 def _in_order(backwards: list[Gradients]) -> Gradients:
-    return [weight for layer in reversed(backwards) for weight in layer]
+    return [weight for part in reversed(backwards) for weight in part]

@@ -4,7 +4,7 @@ Shapes: R rows, L places, D width of the language model.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stages.trainable.rebuilding import Segment, Walk
+from stages.trainable.rebuilding import Rebuilt, Walk
 from stages.trainable.reversible_layers import WIDE, ReversibleLayer, Step
 
 
@@ -61,32 +61,41 @@ class Chain:
                 "reversible layers run twice where they learn, and a cache would take in every token twice: "
                 "call the model with use_cache=False, or under torch.no_grad()"
             )
-        first = second = start_RLD.to(WIDE)
-        for begin in range(0, len(self.layers), self.segment):
-            end = begin + self.segment
-            walk = Walk(self.layers[begin:end], steps[begin:end])
-            if self.errors is not None:
-                self.errors.append(rebuilt_error(walk, (first.detach(), second.detach())))
-            if learns:
-                first, second = Segment.apply(walk, first, second, *walk.weights())  # type: ignore[no-untyped-call]
-            else:
-                first, second = walk.onward((first, second))
-        return second.to(start_RLD.dtype)
+        begins = range(0, len(self.layers), self.segment)
+        walks = [
+            Walk(self.layers[begin : begin + self.segment], steps[begin : begin + self.segment])
+            for begin in begins
+        ]
+        if self.errors is not None:
+            self.errors += rebuilt_errors(walks, start_RLD.detach())
+        if learns:
+            weights = [weight for walk in walks for weight in walk.weights()]
+            output_RLD: Tensor = Rebuilt.apply(walks, start_RLD, *weights)  # type: ignore[no-untyped-call]
+            return output_RLD
+        wide = start_RLD.to(WIDE)
+        pair = wide, wide
+        for walk in walks:
+            pair = walk.onward(pair)
+        return pair[1].to(start_RLD.dtype)
 
 
 @torch.no_grad()
-def rebuilt_error(walk: Walk, pair: tuple[Tensor, Tensor]) -> float:
-    """Return the largest relative error of a stream rebuilt before any layer of a segment."""
-    before = []
-    for layer, step in zip(walk.layers, walk.steps, strict=True):
-        before.append(pair)
-        pair = layer.onward(pair, step)
-    worst = 0.0
-    for expected, found in zip(reversed(before), walk.back(pair), strict=True):
-        for stream, rebuilt in zip(expected, found, strict=True):
-            error = float((rebuilt.double() - stream.double()).norm() / stream.double().norm())
-            worst = max(worst, error if math.isfinite(error) else math.inf)
-    return worst
+def rebuilt_errors(walks: Sequence[Walk], start_RLD: Tensor) -> list[float]:
+    """Return for each segment the largest relative error of a stream rebuilt before any of its layers."""
+    wide = start_RLD.to(WIDE)
+    pair, errors = (wide, wide), []
+    for walk in walks:
+        before = []
+        for layer, step in zip(walk.layers, walk.steps, strict=True):
+            before.append(pair)
+            pair = layer.onward(pair, step)
+        worst = 0.0
+        for expected, found in zip(reversed(before), walk.back(pair), strict=True):
+            for stream, rebuilt in zip(expected, found, strict=True):
+                error = float((rebuilt - stream).norm() / stream.norm())
+                worst = max(worst, error if math.isfinite(error) else math.inf)
+        errors.append(worst)
+    return errors
 
 
 def chain_of(model: nn.Module) -> Chain | None:

@@ -101,6 +101,15 @@ def test_nothing_stays_alive_after_the_backward_pass():
     assert allocations.live <= 2**14
 
 
+def test_a_second_backward_pass_is_refused_for_boundaries_are_let_go_on_the_first():
+    model = deep(8, segment=2)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    loss = model(input_ids=IDS, use_cache=False).last_hidden_state.square().sum()
+    torch.autograd.grad(loss, weights, retain_graph=True)
+    with pytest.raises(RuntimeError, match="run the model again"):
+        torch.autograd.grad(loss, weights)
+
+
 def test_a_cache_where_layers_learn_is_refused_and_without_gradient_answers_the_same():
     model = deep(4)
     with pytest.raises(ValueError, match="use_cache=False"):
