@@ -183,7 +183,7 @@ def one_step(settings: Settings, plan: Plan, learner: Learner, streams: Streams,
     mean = NoisyMean.of(noisy, plan.sampling.expected_batch, mechanism.deviation())
     update(
         weights_P,
-        OptimizerState.zeros(weights_P),
+        OptimizerState.zeros(weights_P, settings.optim),
         mean,
         kept_P,
         settings.optim,

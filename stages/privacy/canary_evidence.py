@@ -60,7 +60,7 @@ def read_canaries(value: Any, where: str) -> CanaryEvidence:
         raise ValueError(str(error.args[0])) from None
     if found.guessed_in < 0 or found.guessed_out < 0 or made.canaries > MOST:
         raise ValueError(f"{where} tells of {shown(made.made)} guesses about {shown(made.canaries)} canaries")
-    if not (0 < found.delta < 1 and 0 < found.confidence < 1):
+    if not (0 <= found.delta < 1 and 0 < found.confidence < 1):
         raise ValueError(f"{where} tells of delta {found.delta} and confidence {found.confidence}")
     if not (0 <= found.lower_bound <= LARGEST_EPSILON and 0 <= found.ceiling <= LARGEST_EPSILON):
         raise ValueError(f"{where} tells of a bound of {found.lower_bound} and a ceiling of {found.ceiling}")

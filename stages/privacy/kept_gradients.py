@@ -152,19 +152,20 @@ def squared_norms(kept: Mapping[str, KeptGradients]) -> dict[str, Tensor]:
     return found
 
 
-def weighted_sums(kept: Mapping[str, KeptGradients], factors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return for every weight the sum of the units' gradients, each times its factor, shape (N,) in float64.
+def weighted_sums(
+    kept: Mapping[str, KeptGradients], factors: Mapping[str, Tensor]
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield for every weight the sum of the units' gradients, each times its factor, shape (N,) in float64.
 
     A unit whose factor is zero adds nothing, whatever it holds.
     """
-    found = {
-        name: piece.sum(factors[name]).flatten() for name, piece in kept.items() if isinstance(piece, Ghost)
-    }
+    for name, piece in kept.items():
+        if isinstance(piece, Ghost):
+            yield name, piece.sum(factors[name]).flatten()
     for names, gradients_WUN in _by_shape(kept):
         factors_WU = torch.stack([factors[name] for name in names])
         counted_WUN = gradients_WUN.where((factors_WU != 0)[..., None], 0.0)
-        found |= zip(names, torch.bmm(factors_WU[:, None], counted_WUN.double())[:, 0], strict=True)
-    return found
+        yield from zip(names, torch.bmm(factors_WU[:, None], counted_WUN.double())[:, 0], strict=True)
 
 
 def _by_shape(kept: Mapping[str, KeptGradients]) -> Iterator[tuple[list[str], Tensor]]:

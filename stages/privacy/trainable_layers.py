@@ -43,7 +43,8 @@ class TrainableLayers:
         weights = [
             weight for layer in layers.values() for weight in layer.parameters() if weight.requires_grad
         ]
-        if len({weight.data_ptr() for weight in weights}) != len(weights):
+        places = {(weight.untyped_storage()._cdata, weight.storage_offset()) for weight in weights}
+        if len(places) != len(weights):
             raise ValueError(
                 "two trainable layers share a weight, so per-layer norms would miss the cross term"
             )

@@ -110,15 +110,13 @@ class UnitGradients:
 
     def _sum(self, factors: Mapping[str, Tensor]) -> Tensor:
         """Return the sum of the units' gradients, each layer's times its factors (U,), shape (P,)."""
-        sums = weighted_sums(self._kept, {name: factors[name.rpartition(".")[0]] for name in self._kept})
-        return torch.cat(
-            [
-                sums[name]
-                if name in sums
-                else torch.zeros(weight.numel(), dtype=torch.float64, device=self._device)
-                for name, weight in self.trainable.parameters().items()
-            ]
-        )
+        slices = self.trainable.slices()
+        size = sum(weight.numel() for weight in self.trainable.parameters().values())
+        total_P = torch.zeros(size, dtype=torch.float64, device=self._device)
+        of_weight = {name: factors[name.rpartition(".")[0]] for name in self._kept}
+        for name, sum_N in weighted_sums(self._kept, of_weight):
+            total_P[slices[name]] = sum_N
+        return total_P
 
     def _layers(self) -> list[str]:
         held = {name.rpartition(".")[0] for name in self.trainable.parameters() if self._is_in(name)}

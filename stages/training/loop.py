@@ -60,7 +60,7 @@ def train(
     blocks = learner.trainable.slices()
     steps = plan.sampling.steps
     saving = _Saving(folder, load_checkpoint(folder.checkpoint, streams.fingerprint, learner.device))
-    state = saving.saved or _start(streams, learner)
+    state = saving.saved or _start(streams, learner, choices.optim)
     if not 0 <= state.step <= steps:
         raise ValueError(f"{folder.checkpoint} is at step {state.step} of {steps}: {way_out(folder.path)}")
     learner.ranks.gathered(state.step)  # tells the others where to begin
@@ -173,8 +173,8 @@ class _Saving:
             raise
 
 
-def _start(streams: Streams, learner: Learner) -> Checkpoint:
+def _start(streams: Streams, learner: Learner, optim: Optim) -> Checkpoint:
     weights_P = learner.trainable.flat()
     wide_P = weights_P.to(torch.promote_types(weights_P.dtype, torch.float32))
     scores = Scores.zeros(learner.trainable.slices())
-    return Checkpoint(streams.fingerprint, 0, weights_P, OptimizerState.zeros(wide_P), scores)
+    return Checkpoint(streams.fingerprint, 0, weights_P, OptimizerState.zeros(wide_P, optim), scores)

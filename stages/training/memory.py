@@ -1,4 +1,4 @@
-"""Size micro-batches to a memory limit by running the model on random rows and counting what is alive."""
+"""Size micro-batches to a memory limit by running a step on random rows and counting what would be alive."""
 
 from dataclasses import replace
 
@@ -7,10 +7,10 @@ import numpy as np
 from stages.privacy.kept_gradients import longest_ghost
 from stages.privacy.plan import Plan
 from stages.records.encoded import IGNORED, EncodedSet
-from stages.training.allocations import Allocations
 from stages.training.learner import Learner
 from stages.training.mechanism import Mechanism
 from stages.training.micro_batches import Bounds, MemoryUse
+from stages.training.step_memory import StepMemory, without_values_of
 from stages.training.synthetic_rows import Shape, synthetic_learner
 
 GIB = 2**30
@@ -54,12 +54,15 @@ def memory_use(learner: Learner, plan: Plan) -> MemoryUse:
     need less. Every measured batch holds one very short row, for padding costs an attention mask that rows of
     one length do without.
     """
+    if not learner.speed.shard_base:  # processes gather a sharded base from one another: its step is run
+        learner = without_values_of(learner)
+    memory = StepMemory(learner, Mechanism.of(plan))
     short, long = _shapes(learner.encoded)
     ends = [_length(shape) for shape in (short, long)]
     turns = {longest_ghost(weight) for weight in learner.trainable.parameters().values()}
     shapes = [short, long]
     shapes += [_of_length(turn, long) for turn in sorted(turns) if ends[0] < turn < ends[1]]
-    measured = [_fixed_and_per_row(learner, plan, shape) for shape in shapes]
+    measured = [_fixed_and_per_row(memory, shape) for shape in shapes]
     lengths = [_length(shape) for shape in shapes]
     slope = (measured[1][1] - measured[0][1]) / (ends[1] - ends[0]) if ends[1] > ends[0] else 0.0
     per_token = max(slope, 0.0)
@@ -70,8 +73,8 @@ def memory_use(learner: Learner, plan: Plan) -> MemoryUse:
     )
 
 
-def _fixed_and_per_row(learner: Learner, plan: Plan, shape: Shape) -> tuple[float, float]:
-    few, more = (_peak(learner, plan, [_SHORTEST] + [shape] * rows) for rows in (_FEW, _MORE))
+def _fixed_and_per_row(memory: StepMemory, shape: Shape) -> tuple[float, float]:
+    few, more = (_peak(memory, [_SHORTEST] + [shape] * rows) for rows in (_FEW, _MORE))
     per_row = max(more - few, 0) / (_MORE - _FEW)
     return few - (_FEW + 1) * per_row, per_row
 
@@ -98,13 +101,10 @@ def _length(shape: Shape) -> int:
     return shape.words + shape.slots
 
 
-def _peak(learner: Learner, plan: Plan, shapes: list[Shape]) -> int:
-    synthetic = replace(synthetic_learner(learner, shapes), bounds=Bounds(len(shapes), 2**62))
+def _peak(memory: StepMemory, shapes: list[Shape]) -> int:
+    learner = memory.learner
+    encoded = synthetic_learner(learner, shapes).encoded
     units = [np.array([row]) for row in range(len(shapes)) for _ in range(learner.ranks.world)]
-
-    mechanism = Mechanism.of(plan)
-    mechanism.total(synthetic, units, step=0)  # what a first run leaves behind is not a step's
-    with Allocations(learner.model) as allocations:
-        mechanism.total(synthetic, units, step=0)
-    peak: int = allocations.peak
-    return peak
+    if learner.speed.shard_base:
+        memory.bytes(encoded, units)  # what a first real run leaves behind is not a step's
+    return memory.bytes(encoded, units)

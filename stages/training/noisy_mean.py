@@ -14,9 +14,10 @@ from stages.privacy.noise import NoisySum
 class NoisyMean:
     """A released sum over a public constant; made by ``of`` only."""
 
-    mean_P: Tensor
+    sum_P: Tensor
+    divisor: float
     deviation: float
-    """Standard deviation of the noise on every weight, 0 without privacy."""
+    """Standard deviation of the noise on every weight of the mean, 0 without privacy."""
 
     @classmethod
     def of(cls, noisy: NoisySum, expected_batch: float, deviation: float) -> "NoisyMean":
@@ -26,4 +27,13 @@ class NoisyMean:
         """
         if not isinstance(noisy, NoisySum):
             raise TypeError(f"optimizers see noisy sums only, got {type(noisy).__name__}")
-        return cls(noisy.sum_P / expected_batch, deviation / expected_batch)
+        return cls(noisy.sum_P, expected_batch, deviation / expected_batch)
+
+    @property
+    def mean_P(self) -> Tensor:
+        """Return the mean of all weights, shape (P,)."""
+        return self.part(slice(None))
+
+    def part(self, where: slice) -> Tensor:
+        """Return the mean of some weights: the whole would be one more vector of P numbers."""
+        return self.sum_P[where] / self.divisor

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from stages.training.noisy_mean import NoisyMean
 
+_AT_ONCE = 2**22
+"""Weights that are updated at once: the vectors between a gradient and an update are of so many numbers."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Optim:
@@ -56,12 +59,26 @@ class OptimizerState:
     second_P: Tensor
     updates_P: Tensor
     average_P: Tensor
-    """Moving average of the weights that began at zero."""
+    """Moving average of the weights that began at zero; of no weights where none is asked for."""
 
     @classmethod
-    def zeros(cls, weights_P: Tensor) -> "OptimizerState":
+    def zeros(cls, weights_P: Tensor, optim: Optim) -> "OptimizerState":
         """Return the state before any update."""
-        return cls(*(torch.zeros_like(weights_P) for _ in range(4)))
+        average_P = torch.zeros_like(weights_P if optim.average else weights_P[:0])
+        first_P, second_P, updates_P = (torch.zeros_like(weights_P) for _ in range(3))
+        return cls(first_P, second_P, updates_P, average_P)
+
+    def vectors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return all of it."""
+        return self.first_P, self.second_P, self.updates_P, self.average_P
+
+    def like(self) -> "OptimizerState":
+        """Return room for another."""
+        return OptimizerState(*(torch.empty_like(vector_P) for vector_P in self.vectors()))
+
+    def part(self, where: slice) -> "OptimizerState":
+        """Return that of some weights."""
+        return OptimizerState(*(vector_P[where] for vector_P in self.vectors()))
 
 
 def update(
@@ -82,29 +99,55 @@ def update(
     """
     if not isinstance(noisy, NoisyMean):
         raise TypeError(f"weights move by a noisy mean only, got {type(noisy).__name__}")
-    gradient_P = noisy.mean_P.to(state.first_P.dtype)
+    after_P, new = torch.empty_like(weights_P), state.like()
+    for start in range(0, len(weights_P), _AT_ONCE):
+        where = slice(start, start + _AT_ONCE)
+        given_P = noisy.part(where).to(state.first_P.dtype)
+        after_P[where], *moved = _updated(
+            weights_P[where],
+            state.part(where),
+            given_P,
+            noisy.deviation,
+            is_updated_P[where],
+            optim,
+            learning_rate,
+        )
+        for whole_P, part_P in zip(new.vectors(), moved, strict=True):
+            whole_P[where] = part_P
+    return after_P, new
+
+
+def _updated(
+    weights_P: Tensor,
+    state: OptimizerState,
+    gradient_P: Tensor,
+    deviation: float,
+    is_updated_P: Tensor,
+    optim: Optim,
+    learning_rate: float,
+) -> tuple[Tensor, ...]:
+    """Return new weights and the vectors of their state."""
+    count_P = state.updates_P + 1
     if optim.kind == "sgd":
         first_P = optim.beta1 * state.first_P + gradient_P
-        stepped_P = weights_P - learning_rate * first_P
-        second_P, count_P = state.second_P, state.updates_P + 1
+        stepped_P, second_P = weights_P - learning_rate * first_P, state.second_P
     else:
-        count_P = state.updates_P + 1
         first_P = optim.beta1 * state.first_P + (1 - optim.beta1) * gradient_P
         second_P = optim.beta2 * state.second_P + (1 - optim.beta2) * gradient_P**2
         mean_P = first_P / (1 - optim.beta1**count_P)
         square_P = second_P / (1 - optim.beta2**count_P)
         if optim.kind == "adam_bc":
-            variance = noisy.deviation**2
-            square_P = (square_P - variance).clamp(min=optim.noise_floor * variance)
+            square_P = (square_P - deviation**2).clamp(min=optim.noise_floor * deviation**2)
         stepped_P = weights_P - learning_rate * mean_P / (square_P.sqrt() + 1e-8)
     after_P = torch.where(is_updated_P, stepped_P, weights_P)
-    average_P = optim.average * state.average_P + (1 - optim.average) * after_P
-    return after_P, OptimizerState(
+    moved = (
         torch.where(is_updated_P, first_P, state.first_P),
         torch.where(is_updated_P, second_P, state.second_P),
         torch.where(is_updated_P, count_P, state.updates_P),
-        average_P,
     )
+    if optim.average == 0:
+        return after_P, *moved, state.average_P
+    return after_P, *moved, optim.average * state.average_P + (1 - optim.average) * after_P
 
 
 def released_weights(weights_P: Tensor, state: OptimizerState, optim: Optim, steps: int) -> Tensor:

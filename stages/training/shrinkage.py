@@ -25,11 +25,11 @@ def shrunk(noisy: NoisyMean, blocks: Iterable[tuple[slice, torch.Size]]) -> Nois
         raise TypeError(f"only a noisy mean is shrunk, got {type(noisy).__name__}")
     if noisy.deviation == 0:
         return noisy
-    mean_P = noisy.mean_P.clone()
+    mean_P = noisy.mean_P
     for where, shape in blocks:
         if len(shape) == 2:
-            mean_P[where] = _matrix(noisy.mean_P[where].view(shape).double(), noisy.deviation).flatten()
-    return NoisyMean(mean_P, noisy.deviation)
+            mean_P[where] = _matrix(mean_P[where].view(shape).double(), noisy.deviation).flatten()
+    return NoisyMean(mean_P, 1.0, noisy.deviation)
 
 
 def _matrix(noisy: Tensor, deviation: float) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 
 from stages.records.encoded import IGNORED, EncodedSet, TokenRow
 from stages.records.features import Features
+from stages.training.fake_tensors import holds_values
 from stages.training.learner import Learner
 from stages.training.micro_batches import MicroBatch
 
@@ -32,12 +33,18 @@ def synthetic_learner(learner: Learner, shapes: Sequence[Shape]) -> Learner:
     """Return the learner over random rows of these shapes, each a unit of its own."""
     real = learner.encoded.features
     generator = torch.Generator().manual_seed(0)
-    shown = [shape.slots for shape in shapes if shape.slots]
-    features = [torch.randn(slots, real.width, generator=generator).to(real.dtype) for slots in shown]
+    shown = np.array([shape.slots for shape in shapes if shape.slots], dtype=np.int64)
+    if holds_values(learner.model):
+        drawn = torch.randn(int(shown.sum()), real.width, generator=generator).to(real.dtype)
+        features = Features.in_order((drawn,) if len(shown) else (), shown)
+    else:  # all images are one, for nothing of it is looked at
+        weight = next(learner.model.parameters())
+        part = weight.new_zeros(int(shown.max(initial=0)), real.width, dtype=real.dtype)
+        features = Features((part,), np.zeros_like(shown), np.zeros_like(shown), shown)
     first = np.cumsum([0, *(shape.slots > 0 for shape in shapes)]).tolist()
     encoded = replace(
         learner.encoded,
-        features=Features.of(features),
+        features=features,
         rows=tuple(_row(learner, unit, shape, first[unit], generator) for unit, shape in enumerate(shapes)),
     )
     return replace(learner, encoded=encoded)

@@ -67,13 +67,13 @@ def load(path: Path, *, device: str = "cpu", precision: Precision = "float32") -
     return Loaded(model.to(device).eval(), processor, family)
 
 
-def outline(path: Path) -> Any:
+def outline(path: Path, precision: Precision = "float32") -> Any:
     """Return the model that ``path`` describes without any values: config.json is enough."""
     family_of(path)
     config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
     with torch.device("meta"):
-        model: Any = AutoModelForImageTextToText.from_config(config)  # type: ignore[no-untyped-call]
-    return model.requires_grad_(False)
+        model: Any = AutoModelForImageTextToText.from_config(config, dtype=getattr(torch, precision))  # type: ignore[no-untyped-call]
+    return model.requires_grad_(False).eval()
 
 
 def _brief(error: BaseException) -> str:

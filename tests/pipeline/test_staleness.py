@@ -59,7 +59,7 @@ def test_another_epsilon_plans_again_and_leaves_what_comes_before(ran_checkout: 
         **{f"GIT_{who}_{what}": "t@t" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
     )
     ran = {name for name in (*NAMES, "pretrain") if f"Running stage '{name}'" in done.stdout + done.stderr}
-    assert ran == {"plan", "finetune", "account", "evaluate", "report"}
+    assert ran == {"plan", "finetune", "canaries", "account", "evaluate", "report"}
     assert json.loads((ran_checkout / "data/account/statement.json").read_text())["epsilon"] <= 3
 
 

@@ -55,6 +55,10 @@ class Family(ABC):
     def slots_per_image(self, model: nn.Module) -> int | None:
         """Return the number of slots of every unpruned image; None where it depends on the image."""
 
+    def slot_width(self, model: nn.Module) -> int:
+        """Return D, the width of a slot as it is encoded; an outline of the model is enough."""
+        return int(unwrapped(model).config.get_text_config().hidden_size)
+
     def language(self, model: nn.Module) -> Any:
         """Return the language model without its head: its decoder layers are ``.layers``."""
         return unwrapped(model).model.language_model

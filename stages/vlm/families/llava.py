@@ -34,6 +34,12 @@ class Llava(Family):
         patches = (vision.image_size // vision.patch_size) ** 2
         return int(patches + has_class_token(self.tower(model)) - drops_class_token(model))
 
+    def slot_width(self, model: nn.Module) -> int:
+        """Return the width of a patch before the projector, over all layers it is taken from."""
+        config = unwrapped(model).config
+        layers = config.vision_feature_layer
+        return int(config.vision_config.hidden_size * (1 if isinstance(layers, int) else len(layers)))
+
     def require_prunable(self, model: nn.Module) -> None:
         """Refuse a LLaVA whose visual tokens are not exactly its tower's patches."""
         require_patches(model, self.tower(model))

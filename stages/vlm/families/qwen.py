@@ -31,6 +31,11 @@ class QwenVl(Family):
         """Return the vision tower, mergers included."""
         return unwrapped(model).model.visual
 
+    def slot_width(self, model: nn.Module) -> int:
+        """Return the width of a slot, and behind it of what Qwen3-VL's deepstack adds in deeper layers."""
+        vision = unwrapped(model).config.vision_config
+        return super().slot_width(model) * (1 + len(getattr(vision, "deepstack_visual_indexes", [])))
+
     def slots_per_image(self, model: nn.Module) -> int | None:
         """Tell that the number of slots depends on the image's shape."""
         return None

@@ -85,7 +85,7 @@ def test_a_result_of_another_form_is_a_finding_and_no_crash(value: object, hones
         {"right": -1},
         {"canaries": 10**9},
         {"guessed_in": -5, "guessed_out": 45},
-        {"delta": 0.0},
+        {"delta": -0.1},
         {"adapter": {}},
         {"adapter": {"weights": "short"}},
         {"adapter": 1},
