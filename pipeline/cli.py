@@ -105,6 +105,66 @@ def preflight(
 
 
 @app.command()
+def memory(
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="One of presets/: its model, GPUs and parameters.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="A Hugging Face directory, or a config.json alone.")
+    ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(
+            "--gpu", help="a100-80gb, a100-40gb, h100-80gb, h20-96gb, or a file that describes one."
+        ),
+    ] = None,
+    gpus: Annotated[
+        int | None, typer.Option("--gpus", help="So many share the frozen base (speed.shard_base).")
+    ] = None,
+    visual_tokens: Annotated[int | None, typer.Option("--visual-tokens", help="Of a long row.")] = None,
+    text_tokens: Annotated[
+        int | None, typer.Option("--text-tokens", help="Of a long row, its answer included.")
+    ] = None,
+    answer_tokens: Annotated[int | None, typer.Option("--answer-tokens", help="Of these, learned.")] = None,
+    batch: Annotated[int, typer.Option("--batch", help="Rows at once for which the peak is told.")] = 4,
+    margin: Annotated[float, typer.Option("--margin", help="Share of the GPU that stays free.")] = 0.1,
+    every_method: Annotated[
+        bool, typer.Option("--every-method", help="Beside that of params.yaml, every other one.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Predict a training step's memory and its largest micro-batch, without a GPU and without weights."""
+    from pipeline.memory import Asked, memory_command
+
+    asked = Asked(
+        preset=preset,
+        model=model,
+        gpu=gpu,
+        gpus=gpus,
+        visual_tokens=visual_tokens,
+        text_tokens=text_tokens,
+        answer_tokens=answer_tokens,
+        batch=batch,
+        margin=margin,
+        every_method=every_method,
+    )
+    raise typer.Exit(memory_command(asked, as_json=as_json))
+
+
+@app.command()
+def use(
+    preset: Annotated[str, typer.Argument(help="One of presets/.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the difference and change nothing.")
+    ] = False,
+) -> None:
+    """Put a preset's values into params.yaml, whose comments stay, and show what changed."""
+    from pipeline.use import use_command
+
+    use_command(preset, dry_run=dry_run)
+
+
+@app.command()
 def predict(
     image: Annotated[Path, typer.Option("--image", help="An image file.")],
     question: Annotated[str, typer.Option("--question", help="What to ask about it.")],

@@ -9,6 +9,9 @@ from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+GATHERED = "gathered weights"
+"""The part of a sharded model's weights that a layer has gathered from all processes."""
+
 
 class Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follow every storage that operators return, forward and backward, until it is freed.
@@ -67,7 +70,7 @@ class Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         key = storage._cdata
         if key in self._seen or key in self._known or key in self._before:
             return
-        part = "" if tensor is None else self._part_of(tensor)
+        part = GATHERED if tensor is None else self._part_of(tensor)
         self._add(size, part)
         if self.live > self.peak:
             self.peak, self.parts_at_peak = self.live, dict(self.parts)

@@ -4,13 +4,17 @@ The step is the real one, run without values (step_memory.py). What is not count
 kernels, the CUDA context, fragmentation of the allocator. A margin is left for them.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import distributed, nn
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from stages.core.ranks import Ranks
 from stages.core.speed import Speed
 from stages.privacy.clipping import Groups
 from stages.privacy.directions import Distribution
@@ -20,6 +24,7 @@ from stages.records.encoded import IGNORED, EncodedSet, TokenRow
 from stages.records.features import Features
 from stages.trainable.adapters import attach
 from stages.trainable.settings import Trainable
+from stages.training.allocations import storage_of
 from stages.training.fake_tensors import without_values
 from stages.training.learner import Learner
 from stages.training.optimizer import Optim
@@ -28,10 +33,13 @@ from stages.training.synthetic_rows import Shape
 from stages.vlm.activations import recompute_activations
 from stages.vlm.attribution import first_axis
 from stages.vlm.family import Precision, family_of, outline
+from stages.vlm.sharding import shard_layers
 
 WEIGHTS, LEARNED = "frozen weights", "weights that learn"
 MARGIN = 0.1
 """Share of a GPU's memory that is left free, where nothing else is said."""
+MOST_ROWS = 1024
+"""No larger micro-batch is looked for."""
 _GROWTH = 7
 """By how many times its rows a count may go beyond one that fits: bytes may be flat before they rise."""
 _DEVICE = "cpu"
@@ -50,6 +58,8 @@ class Method:
     optim: Optim
     recompute: bool = False
     """Whether layers' activations are forgotten and computed again."""
+    processes: int = 1
+    """GPUs that the frozen base is sharded over, of which each looks at as many rows."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,7 @@ class MemoryPlan:
     method: Method
     shape: Shape
     weights: dict[str, int]
+    _known: dict[int, Need] = field(default_factory=dict)
 
     @classmethod
     def of(cls, path: Path, precision: Precision, method: Method, shape: Shape) -> "MemoryPlan":
@@ -95,18 +106,31 @@ class MemoryPlan:
             recompute_activations(attached)
         model_type = str(attached.config.model_type)  # type: ignore[union-attr]
         attached = without_values(attached, _DEVICE)
+        shard_layers(attached, _DEVICE, Ranks(0, method.processes))
         layers = TrainableLayers.of(attached, first_axis(model_type))
         learner = Learner(attached, family, layers, encoded, _speed(method.recompute))
         mechanism = unpriced(method.estimator, method.groups, method.noise)
-        return cls(StepMemory(learner, mechanism), method, shape, _weights(attached))
+        memory = StepMemory(learner, mechanism)
+        if method.processes > 1:  # what a first step leaves behind is not a step's
+            memory.parts([shape] * method.rows_per_unit, method.rows_per_unit, method.optim)
+        return cls(memory, method, shape, _weights(attached))
+
+    @property
+    def tokens_of_row(self) -> int:
+        """Return the length of a row."""
+        return self.shape.words + self.shape.slots
 
     def need(self, rows: int) -> Need:
         """Return what a step needs that takes ``rows`` rows at once; several of one unit stay together."""
-        parts = self.memory.parts([self.shape] * rows, self.method.rows_per_unit, self.method.optim)
-        return Need(rows, {**self.weights, **parts})
+        if rows not in self._known:
+            parts = self.memory.parts([self.shape] * rows, self.method.rows_per_unit, self.method.optim)
+            self._known[rows] = Need(rows, {**self.weights, **parts})
+        return self._known[rows]
 
     def largest(self, limit: int) -> Need | None:
         """Return the need of the most whole units that stay within ``limit`` bytes; None: not one does.
+
+        Not more than ``MOST_ROWS`` rows.
 
         Bytes grow with rows as a line or steeper, for another moment may become the peak. So a line through
         two counts that fit tells when one unit more cannot fit; else it says where to count next.
@@ -129,7 +153,13 @@ class MemoryPlan:
                 more = min(max(more, 1), (over.rows - fits.rows) // unit - 1)
             elif more < 1:
                 return fits
-            probe = self.need(fits.rows + min(more * unit, _GROWTH * fits.rows))
+            if fits.rows >= MOST_ROWS:
+                return fits
+            probe = self.need(min(fits.rows + min(more * unit, _GROWTH * fits.rows), _whole(MOST_ROWS, unit)))
+
+
+def _whole(rows: int, unit: int) -> int:
+    return -(-rows // unit) * unit
 
 
 def _encoded(width: int, dtype: torch.dtype, axes: int, image_token_id: int) -> EncodedSet:
@@ -157,5 +187,18 @@ def _speed(recompute: bool) -> Speed:
 def _weights(model: nn.Module) -> dict[str, int]:
     found = {WEIGHTS: 0, LEARNED: 0}
     for value in (*model.parameters(), *model.buffers()):
-        found[LEARNED if value.requires_grad else WEIGHTS] += value.numel() * value.element_size()
+        found[LEARNED if value.requires_grad else WEIGHTS] += storage_of(value).nbytes()
     return found
+
+
+@contextmanager
+def as_many(processes: int) -> Iterator[None]:
+    """Let a model be sharded within over processes that there are not."""
+    if processes == 1:
+        yield
+        return
+    distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=processes)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()

@@ -24,6 +24,7 @@ def recompute_activations(model: nn.Module) -> None:
     """
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     base.activation_checkpointing_enable()
+    base.disable_input_require_grads()  # layers run again without that, which costs gradients of all below
     named = dict(base.named_modules())
     learns = any(isinstance(module, SideBlock) for module in named.values())
     forgetful = SideBlock if learns else GradientCheckpointingLayer

@@ -20,6 +20,12 @@ def shard_base(model: nn.Module, device: str, ranks: Ranks) -> None:
 
     Guarantee: losses and gradients are those of the unsharded model up to rounding.
     """
+    shard_layers(model, device, ranks)
+    model.to(device)
+
+
+def shard_layers(model: nn.Module, device: str, ranks: Ranks) -> None:
+    """Shard the frozen weights of every transformer layer where they are, which may be nowhere."""
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     if ranks.world > 1:
         mesh = init_device_mesh(torch.device(device).type, (ranks.world,))
@@ -34,4 +40,3 @@ def shard_base(model: nn.Module, device: str, ranks: Ranks) -> None:
                     reshard_after_forward=True,  # each is a root of its own, which would keep its weights
                     ignored_params=whole & set(layer.parameters()),
                 )
-    model.to(device)

@@ -37,6 +37,7 @@ METHODS = {
     "zeroth order beside a side network": ("side", "zeroth_order", False),
     "non-private": ("lora", "nonprivate", False),
     "activations recomputed": ("lora", "gradient", True),
+    "side network, its blocks' activations recomputed": ("side", "gradient", True),
 }
 
 
@@ -125,6 +126,16 @@ def test_rows_one_after_the_other_need_less(loaded: Loaded) -> None:
             clipped_gradient_sum(cut, [np.array([row]) for row in range(4)], Clipping(0.1))
         found.append(allocations.peak)
     assert found[0] == memory.bytes(whole) > found[1], "negative control: rows one by one need less"
+
+
+@pytest.mark.parametrize("kind", ["lora", "side"])
+def test_activations_that_are_recomputed_need_less(kind: str, loaded: Loaded) -> None:
+    whole = encode_set(loaded, rows(4), ALL)
+    memory = memory_of(loaded, whole, "gradient", kind)
+    kept = memory.bytes(whole)
+    recompute_activations(memory.learner.model)
+    assert 0 < memory.bytes(whole) <= kept
+    assert kind == "side" or memory.bytes(whole) < 0.8 * kept, "a side network keeps little anyway"
 
 
 def test_without_privacy_no_gradient_is_kept_for_each_row_and_without_gradients_no_activation(

@@ -1,0 +1,201 @@
+"""What a step of each method needs on models of 2 to 8 billion weights: predicted, without a GPU or weights.
+
+``python -m benchmarks.memory_7b --json FILE``. Every figure is counted on the model's config.json by the code
+of ``dualpriv memory``: a whole step with its noise and its optimizer, and LoRA of rank 16 on the attention's
+projections but for side network and reversible layers. Opacus's own steps run in the same way.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from opacus.grad_sample import GradSampleModule
+
+from benchmarks.machine import about
+from benchmarks.step_cost import ATTENTION, CLIP, _ghost, opacus_ghost, opacus_hooks
+from benchmarks.trainable_section import trainable_section
+from stages.core.files import write_json, write_text
+from stages.privacy.clipping import ClippedSum
+from stages.training.gpu import GPUS
+from stages.training.learner import Learner
+from stages.training.mechanism import Mechanism
+from stages.training.memory_plan import MARGIN, MemoryPlan, Method
+from stages.training.micro_batches import Units
+from stages.training.optimizer import Optim
+from stages.training.synthetic_rows import Shape
+
+GIB = 2**30
+TEXT, LEARNED, KEPT = 64, 16, 64
+MODELS = {
+    # name: visual tokens of an unpruned row, and budgets beside the smallest
+    "llava-1.5-7b": (576, (128, 192)),
+    "qwen2-vl-7b": (1196, (128, 192)),
+    "smolvlm2-2.2b": (1377, (128, 192)),
+}
+CARDS = ("a100-80gb", "h20-96gb")
+_OPTIM = Optim(
+    kind="adam",
+    learning_rate=1e-3,
+    beta1=0.9,
+    beta2=0.99,
+    noise_floor=0.1,
+    schedule="constant",
+    average=0.0,
+    shrink="none",
+)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to take a step."""
+
+    name: str
+    kind: Any = "lora"
+    estimator: Any = "gradient"
+    recompute: bool = False
+    opacus: str | None = None
+    pruned: bool = False
+    """Also on pruned rows."""
+
+
+ARMS = (
+    Arm("non-private LoRA", estimator="nonprivate"),
+    Arm("DP-SGD, Opacus hooks", opacus="hooks"),
+    Arm("DP-SGD, Opacus ghost", opacus="ghost"),
+    Arm("DP-SGD", pruned=True),
+    Arm("DP-SGD, activations recomputed", recompute=True, pruned=True),
+    Arm("DP-SGD, side network", kind="side", pruned=True),
+    Arm("DP-SGD, reversible", kind="reversible", pruned=True),
+    Arm("zeroth order", estimator="zeroth_order", pruned=True),
+)
+
+
+def plan_of(model: str, arm: Arm, visual: int) -> MemoryPlan:
+    """Return the steps of an arm on rows with so many visual tokens."""
+    method = Method(
+        trainable=trainable_section(arm.kind, 16, ATTENTION),
+        estimator=arm.estimator,
+        groups="whole",
+        noise="gaussian",
+        rows_per_unit=1,
+        optim=_OPTIM,
+        recompute=arm.recompute,
+    )
+    path = Path("presets/models") / model
+    plan = MemoryPlan.of(path, "bfloat16", method, Shape(TEXT, LEARNED, visual))
+    return plan if arm.opacus is None else _with_opacus(plan, arm.opacus)
+
+
+class _Wrapped:
+    """A family whose model Opacus has wrapped."""
+
+    def __init__(self, family: Any) -> None:
+        self.family = family
+
+    def row_losses(self, model: Any, batch: Any) -> Any:
+        return self.family.row_losses(model._module, batch)
+
+
+class _OpacusStep(Mechanism):
+    """A step whose clipped sum is Opacus's."""
+
+    def total(self, learner: Learner, units: Units, step: int, support: Any = None) -> ClippedSum:
+        take = opacus_ghost if isinstance(learner.family, _Wrapped) and _is_ghost(learner) else opacus_hooks
+        sums = take(learner, units)
+        return ClippedSum(torch.cat([part.flatten() for part in sums]).double(), CLIP)
+
+
+def _is_ghost(learner: Learner) -> bool:
+    return hasattr(learner.model, "get_clipping_coef")
+
+
+def _with_opacus(plan: MemoryPlan, way: str) -> MemoryPlan:
+    learner = plan.memory.learner
+    wrap: Callable[[Any], Any] = (
+        _ghost if way == "ghost" else lambda model: GradSampleModule(model.train(), loss_reduction="sum")
+    )
+    model = wrap(learner.model)
+    model.config = learner.model.config
+    wrapped = replace(learner, model=model, family=_Wrapped(learner.family))
+    mechanism = _OpacusStep(**vars(plan.memory.mechanism))
+    return replace(plan, memory=replace(plan.memory, learner=wrapped, mechanism=mechanism))
+
+
+def measure(model: str, batches: list[int]) -> list[dict[str, Any]]:
+    """Return a row for every arm, budget and batch."""
+    every, budgets = MODELS[model]
+    rows = []
+    for arm in ARMS:
+        for visual in (every, *((KEPT, *budgets) if arm.pruned else ())):
+            if arm.name != "DP-SGD" and visual in budgets:
+                continue
+            plan = plan_of(model, arm, visual)
+            needs = {batch: plan.need(batch) for batch in batches}
+            largest = {card: plan.largest(GPUS[card].limit(MARGIN)) for card in CARDS}
+            print(f"{model}: {arm.name}, {visual} visual tokens", file=sys.stderr, flush=True)
+            rows += [
+                {
+                    "model": model,
+                    "method": arm.name,
+                    "visual_tokens": visual,
+                    "tokens": visual + TEXT,
+                    "batch": batch,
+                    "peak_gib": need.total / GIB,
+                    "above_weights_gib": need.above_weights / GIB,
+                    "dominant": need.dominant,
+                    "largest": {card: found.rows if found else 0 for card, found in largest.items()},
+                }
+                for batch, need in needs.items()
+            ]
+    return rows
+
+
+def render(rows: list[dict[str, Any]]) -> str:
+    """Return the rows as Markdown, with ratios to Opacus's DP-SGD and to zeroth order on all tokens."""
+    lines = [
+        "| model | method | visual tokens | batch | peak GiB | above weights GiB | to Opacus ghost | "
+        "to zeroth order | LoRA's above weights / its | most rows, 80 GB | 96 GB |",
+        "|---" * 11 + "|",
+    ]
+    by = {(row["model"], row["method"], row["visual_tokens"], row["batch"]): row for row in rows}
+    for row in rows:
+        model, batch, every = row["model"], row["batch"], MODELS[row["model"]][0]
+        opacus, zeroth = (by[model, name, every, batch] for name in ("DP-SGD, Opacus ghost", "zeroth order"))
+        lora = by[model, "DP-SGD", row["visual_tokens"], batch]
+        peak, above = row["peak_gib"], row["above_weights_gib"]
+        lines.append(
+            f"| {model} | {row['method']} | {row['visual_tokens']} of {every} | {batch} | "
+            f"{peak:.2f} | {above:.2f} | {peak / opacus['peak_gib'] - 1:+.1%} | "
+            f"{peak / zeroth['peak_gib'] - 1:+.1%} | {lora['above_weights_gib'] / above:.1f} x | "
+            f"{row['largest'][CARDS[0]]} | {row['largest'][CARDS[1]]} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Count, print, write."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    options.add_argument("--batch", type=int, nargs="+", default=[4, 8])
+    options.add_argument("--json", type=Path, required=True)
+    given = options.parse_args()
+    rows: list[dict[str, Any]] = []
+    for model in given.models:
+        rows += measure(model, given.batch)
+        write_json(given.json, rows)
+    words = (
+        f"{about('cpu')}; bfloat16 weights, {TEXT} tokens of text, {LEARNED} of them learned; `most rows`: "
+        f"with {MARGIN:.0%} of the card free, 1024 at most.\n\n{render(rows)}\n"
+    )
+    write_text(
+        given.json.with_suffix(".md"), f"# Memory of a step on models of billions of weights\n\n{words}"
+    )
+    print(words)
+
+
+if __name__ == "__main__":
+    main()
