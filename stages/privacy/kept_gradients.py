@@ -76,9 +76,7 @@ class Bias(Instantiated):
         """Take one run of the layer."""
         if self.gradients is None:
             wide = torch.float64 if gradient.dtype == torch.float64 else torch.float32
-            self.gradients = torch.zeros(
-                len(self.axis.counts), *self.shape, dtype=wide, device=gradient.device
-            )
+            self.gradients = gradient.new_zeros(len(self.axis.counts), *self.shape, dtype=wide)
         for where, gradient_UTp in self._by_unit(_wide(gradient)):
             self.gradients[where] += gradient_UTp.sum(dim=1)
 
@@ -102,7 +100,7 @@ class Ghost(KeptGradients):
     def squared_U(self) -> Tensor:
         """Return the squared norm of every unit's gradient in float64."""
         given, gradient = self._joined()
-        squared_U = torch.zeros(len(self.axis.counts), dtype=torch.float64, device=given.device)
+        squared_U = given.new_zeros(len(self.axis.counts), dtype=torch.float64)
         parts = zip(self._by_unit(gradient.double()), self._by_unit(given.double()), strict=True)
         for (where, gradient_UTp), (_, given_UTd) in parts:
             alike_UTT = gradient_UTp @ gradient_UTp.transpose(1, 2)

@@ -111,8 +111,8 @@ class UnitGradients:
     def _sum(self, factors: Mapping[str, Tensor]) -> Tensor:
         """Return the sum of the units' gradients, each layer's times its factors (U,), shape (P,)."""
         slices = self.trainable.slices()
-        size = sum(weight.numel() for weight in self.trainable.parameters().values())
-        total_P = torch.zeros(size, dtype=torch.float64, device=self._device)
+        weights = list(self.trainable.parameters().values())
+        total_P = weights[0].new_zeros(sum(weight.numel() for weight in weights), dtype=torch.float64)
         of_weight = {name: factors[name.rpartition(".")[0]] for name in self._kept}
         for name, sum_N in weighted_sums(self._kept, of_weight):
             total_P[slices[name]] = sum_N

@@ -14,13 +14,13 @@ times larger than all others, and would fill a unit's whole norm.
 
 What a step keeps. The backbone needs no backward pass, so nothing of its layers' interior is kept; of what
 width d there is, h_l alone, one tensor a tapped layer, which the gradient of Down_l is made of. All else is
-of width d / reduction. Projecting h_l first by a matrix that does not learn, or running the backbone again,
-would keep less; the published Down_l meets its target without (benchmarks/methods.md).
+of width d / reduction. Where ``forgets`` is set (speed.recompute_activations), not even h_l is kept: the
+backbone runs once more in the backward pass (stages/trainable/side_again.py).
 
 Shapes: R rows, L places, D width of the language model, W that of the side network.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.trainable.settings import SideSettings
+from stages.trainable.side_again import Call, Owed, raised_again
 from stages.trainable.side_block import LEAST_WIDTH, SideBlock, normalised, seen_places
 
 _TEMPERATURE = 0.1
@@ -84,7 +85,7 @@ class SideNetwork(nn.Module):
     def __init__(self, shape: SideShape) -> None:
         """Draw weights from torch's global stream; Up and the gates start at zero."""
         super().__init__()
-        self.shape = shape
+        self.shape, self.forgets = shape, False
         width, narrow, taps = shape.width, shape.narrow, len(shape.tapped())
         self.downs = nn.ModuleList(nn.Linear(width, narrow, bias=False) for _ in range(taps + 1))
         self.gates = nn.ModuleList(nn.Linear(1, 1, bias=False) for _ in range(taps))
@@ -97,7 +98,7 @@ class SideNetwork(nn.Module):
     def listen(self, model: nn.Module, language: Any) -> None:
         """Hook this network onto a language model and onto the model around it, which knows of padding."""
         model.register_forward_pre_hook(self._begin, with_kwargs=True)
-        language.register_forward_pre_hook(_require_whole_rows, with_kwargs=True)
+        language.register_forward_pre_hook(self._called, with_kwargs=True)
         language.layers[0].register_forward_pre_hook(self._hear_embeddings, with_kwargs=True)
         for layer in self.shape.tapped():
             language.layers[layer].register_forward_hook(self._hear_layer)
@@ -108,6 +109,8 @@ class SideNetwork(nn.Module):
         self._climbed = 0
         self._state: Tensor | None = None
         self._seen: Tensor | None = None
+        self._call: Call | None = None
+        self._owed: Owed | None = None
 
     def _begin(self, model: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
         """Take the padding mask where it still is one: some models hand their layers something else."""
@@ -123,30 +126,78 @@ class SideNetwork(nn.Module):
     def _hear_layer(self, layer: nn.Module, args: Any, output: Any) -> None:
         self._hear(output[0] if isinstance(output, tuple) else output)
 
+    def _called(self, language: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
+        _require_whole_rows(kwargs)
+        if self._forgets_now() and self._owed is None:
+            self._call = Call(language, args, dict(kwargs))
+
+    def _forgets_now(self) -> bool:
+        return self.forgets and torch.is_grad_enabled() and any(w.requires_grad for w in self.parameters())
+
     def _hear(self, hidden_RLD: Tensor) -> None:
-        self._heard.append(normalised(hidden_RLD.detach()))
-        if not torch.is_grad_enabled():
-            self._climb()  # nothing is kept for a backward pass, so neither is what was heard
+        hidden_RLD = normalised(hidden_RLD.detach())
+        if self._owed is not None:
+            self._owed.hear(hidden_RLD.to(self.up.weight.dtype))
+        elif self._call is not None:
+            with torch.no_grad():
+                self._heard.append(self.down(len(self._heard), hidden_RLD))
+        else:
+            self._heard.append(hidden_RLD)
+            if not torch.is_grad_enabled():
+                self._climb()  # nothing is kept for a backward pass, so neither is what was heard
+
+    def down_weights(self) -> list[nn.Parameter]:
+        """Return the weights of Down_0, Down_1, and so on."""
+        return [weight for down in self.downs for weight in down.parameters()]
+
+    def down(self, step: int, hidden_RLD: Tensor) -> Tensor:
+        """Return Down_l of what was heard, (R, L, W)."""
+        down_RLW: Tensor = self.downs[step](hidden_RLD.to(self.up.weight.dtype))
+        return down_RLW
 
     def _climb(self) -> None:
         """Take in what was heard, step by step; after the backbone's pass, whose interior is gone by then."""
         while self._heard:
             step, self._climbed = self._climbed, self._climbed + 1
-            hidden_RLD = self._heard.pop(0).to(self.up.weight.dtype)
-            down_RLW = self.downs[step](hidden_RLD)
-            if self._state is None:
-                self._state = down_RLW
-                continue
-            ones_R11 = hidden_RLD.new_ones(len(hidden_RLD), 1, 1)
-            share_R11 = torch.sigmoid(self.gates[step - 1](ones_R11) / _TEMPERATURE)
-            mixed_RLW = self._state + share_R11 * (down_RLW - self._state)
-            self._state = self.blocks[step - 1](mixed_RLW, seen=self._seen)
+            self._state = self.mixed(step, self.down(step, self._heard.pop(0)), self._state, self._seen)
+
+    def mixed(self, step: int, down_RLW: Tensor, state_RLW: Tensor | None, seen: Tensor | None) -> Tensor:
+        """Return s_l of Down_l and s_(l-1), (R, L, W)."""
+        if state_RLW is None:
+            return down_RLW
+        ones_R11 = down_RLW.new_ones(len(down_RLW), 1, 1)
+        share_R11 = torch.sigmoid(self.gates[step - 1](ones_R11) / _TEMPERATURE)
+        next_RLW: Tensor = self.blocks[step - 1](state_RLW + share_R11 * (down_RLW - state_RLW), seen=seen)
+        return next_RLW
+
+    def raised(self, downs: Sequence[Tensor], seen: Tensor | None) -> Tensor:
+        """Return what is added to the last hidden state, (R, L, D), of all Down_l."""
+        state_RLW: Tensor | None = None
+        for step, down_RLW in enumerate(downs):
+            state_RLW = self.mixed(step, down_RLW, state_RLW, seen)
+        assert state_RLW is not None
+        added_RLD: Tensor = self.up(normalised(state_RLW))
+        return added_RLD
+
+    def again(self, call: Call, owed: Owed) -> None:
+        """Run the backbone once more and let ``owed`` hear it."""
+        self._owed = owed
+        try:
+            with torch.no_grad():
+                call.language(*call.args, **call.kwargs)
+        finally:
+            self._forget()
 
     def _add(self, language: nn.Module, args: Any, output: Any) -> Any:
         """Add what the side network makes of all it heard to the last hidden state."""
-        self._climb()
-        assert self._state is not None
-        added_RLD = self.up(normalised(self._state))
+        if self._owed is not None:
+            return output
+        if self._call is not None:
+            added_RLD = raised_again(self, self._call, self._heard, self._seen)
+        else:
+            self._climb()
+            assert self._state is not None
+            added_RLD = self.up(normalised(self._state))
         self._forget()
         if isinstance(output, tuple):
             return (output[0] + added_RLD.to(output[0].dtype), *output[1:])
@@ -155,7 +206,7 @@ class SideNetwork(nn.Module):
         return output
 
 
-def _require_whole_rows(language: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
+def _require_whole_rows(kwargs: Mapping[str, Any]) -> None:
     """Refuse to go on behind tokens that were read before, of which this network remembers nothing."""
     cache = kwargs.get("past_key_values")
     if cache is not None and cache.get_seq_length() > 0:

@@ -85,7 +85,7 @@ def learner_for(
     if speed.shard_base:
         shard_base(model, speed.device, ranks)
     if speed.recompute_activations:
-        recompute_activations(model)
+        recompute_activations(model, backbone=not speed.shard_base)
     if stage.trainable.kind == "reversible":
         realign_on_public_rows(stage, replace(loaded, model=model), speed, ranks)
     layers = TrainableLayers.of(model, first_axis(loaded.model.config.model_type))

@@ -20,6 +20,7 @@ from stages.records.encoded import Batch, collate
 from stages.records.row import Row
 from stages.trainable import side_network
 from stages.trainable.adapters import attach
+from stages.training.estimators import plain_gradient_sum
 from stages.training.learner import Learner
 from stages.training.micro_batches import MicroBatch
 from stages.training.preflight import synthetic_subject
@@ -61,11 +62,13 @@ def gradients_of(learner: Learner, norms: str = "choose") -> UnitGradients:
     return UnitGradients.of(learner.trainable, segments, lambda: learner.losses(every), norms=norms)  # type: ignore[arg-type]
 
 
-def test_unit_gradients_gates_included_equal_one_unit_at_a_time_autograd(family: Path) -> None:
-    learner = learner_of(family, some_rows(), rule(), kind="side")
+@pytest.mark.parametrize("forgets", [False, True], ids=["kept", "backbone run again"])
+def test_unit_gradients_gates_included_equal_one_unit_at_a_time_autograd(family: Path, forgets: bool) -> None:
+    plain = learner_of(family, some_rows(), rule(), kind="side")
+    learner = learner_of(family, some_rows(), rule(), kind="side", recompute_activations=forgets)
     for name, weight in learner.model.named_parameters():
         assert weight.requires_grad == (".side." in name), name
-    expected_UP = torch.stack([one_unit_gradient(learner, unit) for unit in learner.encoded.rows_by_unit()])
+    expected_UP = torch.stack([one_unit_gradient(plain, unit) for unit in plain.encoded.rows_by_unit()])
     norms_U = expected_UP.norm(dim=1)
     for norms in ("choose", "instantiate", "ghost"):
         found = gradients_of(learner, norms)
@@ -160,6 +163,16 @@ def test_a_side_network_that_looks_at_other_rows_is_caught(
     assert "other units of its batch" in reasons
 
 
+def test_without_privacy_the_gradient_is_the_same_where_the_backbone_runs_again(tiny_llava: Path) -> None:
+    plain, again = (
+        learner_of(tiny_llava, some_rows(), PRUNED, kind="side", recompute_activations=forgets)
+        for forgets in (False, True)
+    )
+    units = plain.encoded.rows_by_unit()
+    expected_P, found_P = (plain_gradient_sum(learner, units) for learner in (plain, again))
+    assert (found_P - expected_P).norm() <= 1e-12 * expected_P.norm() and expected_P.any()
+
+
 def test_recomputed_blocks_give_the_same_gradients_from_fewer_bytes(tiny_llava: Path) -> None:
     plain = learner_of(tiny_llava, some_rows(), PRUNED, kind="side")
     again = learner_of(tiny_llava, some_rows(), PRUNED, kind="side", recompute_activations=True)
@@ -172,5 +185,7 @@ def test_recomputed_blocks_give_the_same_gradients_from_fewer_bytes(tiny_llava: 
     expected_UP = gradients_of(plain).stacked()
     once = len(runs)
     found_UP = gradients_of(again).stacked()
-    assert len(runs) == 2 * once + 1, "the first of two blocks ran a second time, and nothing of the backbone"
+    assert len(runs) == 3 * once + 1, (
+        "all ran again, and the first of two blocks, whose activations are forgotten, twice"
+    )
     assert (found_UP - expected_UP).norm() <= 1e-12 * expected_UP.norm()

@@ -251,6 +251,13 @@ def test_a_step_keeps_the_tapped_layers_outputs_and_else_only_what_is_narrow(tin
     features = sum(8 * feature.numel() for feature in collate(beside.encoded, range(8)).features)
     kept = kept_bytes(beside, range(8))
     assert wide < kept <= wide + narrow + features + 0.1 * wide
+    forgetful = learner_of(tiny_llava, given, ALL, kind="side", recompute_activations=True)
+    one = wide // (taps + 1)
+    """What enters the language model: with it, the backbone is called again."""
+    assert (
+        kept_bytes(forgetful, range(8))
+        <= one + 8 * places * shape.narrow * (taps + 1) + features + 0.12 * wide
+    )
     adapted = learner_of(tiny_llava, given, ALL)
     assert kept_bytes(adapted, range(8)) > 2 * kept, "negative control: back through the language model"
 

@@ -1,5 +1,6 @@
 """The bytes of a step that are told are those that a real step has alive at once, byte for byte."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,10 +51,10 @@ def memory_of(loaded: Loaded, encoded: EncodedSet, estimator: str, kind: str = "
     return StepMemory.of(loaded, trainable(kind=kind), estimator, "whole", 0, speed(), encoded)
 
 
-def real_parts(memory: StepMemory, model: nn.Module) -> Allocations:
+def real_parts(memory: StepMemory, model: nn.Module, shapes: Sequence[Shape] = SHAPES) -> Allocations:
     """Count the second whole step of a model with values: what a first one leaves behind is not a step's."""
     learner = around(model, memory.learner)
-    learner = replace(synthetic_learner(learner, SHAPES), bounds=Bounds(len(SHAPES), 2**62))
+    learner = replace(synthetic_learner(learner, shapes), bounds=Bounds(len(shapes), 2**62))
     units = [np.array([0, 1]), np.array([2, 3])]
     parts = Parts(int(model.config.get_text_config().vocab_size))
     whole_step(learner, units, memory.mechanism, optim("adam"))
@@ -73,13 +74,24 @@ def test_a_whole_step_of_every_method_needs_to_the_byte_what_is_told_without_val
     real = loaded.model if kind in ("side", "reversible") else memory_model(tiny_llava, precision, kind)
     if recompute:
         recompute_activations(real)
-        memory = replace(memory, learner=replace(memory.learner))
         recompute_activations(memory.learner.model)
     assert holds_values(real) and not holds_values(memory.learner.model)
     told, counted = memory.parts(SHAPES, 2, optim("adam")), real_parts(memory, real)
     assert told == counted.parts_at_peak
     assert sum(told.values()) == counted.peak > 0
     assert set(told) <= {STATE, ACTIVATIONS, LOGITS, BACKWARD, UNITS}
+
+
+@pytest.mark.parametrize("kind", ["lora", "side"])
+def test_so_it_is_where_the_sums_of_the_gradients_are_the_peak(kind: str, tiny_llava: Path) -> None:
+    loaded, section = load(tiny_llava), trainable(kind=kind, rank=200)
+    encoded, short = encode_set(loaded, rows(1), ALL), [Shape(3, 1, 0)] * 4
+    memory = StepMemory.of(loaded, section, "gradient", "whole", 0, speed(), encoded)
+    again = load(tiny_llava)
+    real = attach(again.model, section, again.family, seed=0)
+    told, counted = memory.parts(short, 2, optim("adam")), real_parts(memory, real, short)
+    assert told == counted.parts_at_peak
+    assert told[UNITS] + told[STATE] > told.get(ACTIVATIONS, 0) + told.get(BACKWARD, 0)
 
 
 def memory_model(path: Path, precision: str, kind: str) -> nn.Module:
