@@ -14,6 +14,8 @@ from stages.core.params import read_params, read_section
 
 GIB = 2**30
 DEFAULT_GPU = "a100-80gb"
+_WIDTH = 120
+"""Columns of the table where it goes to a file."""
 _TEXT, _ANSWER = 64, 16
 """Tokens of a row's text, and of these the answer's, where nothing is said of them."""
 
@@ -157,7 +159,7 @@ def _show(found: dict[str, Any]) -> None:
                 else ()
             ),
         )
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else _WIDTH).print(table)
     if found["methods"][0]["largest"] is None:
         print(
             "not one unit fits: keep fewer visual tokens, set speed.recompute_activations, take a lower "

@@ -45,7 +45,8 @@ def test_the_table_names_the_largest_micro_batch(dualpriv: Command, tmp_path: Pa
     status, said, _ = dualpriv("memory", "--model", "model", "--gpu", "gpu.yaml", "--batch", "2")
     assert status == 0
     assert "1 x small with 0.05 GiB, of which 10% stay free" in said
-    assert [line.split("│")[1].strip() for line in said.splitlines() if "params.yaml" in line]
+    names = [line.split("│")[1].strip() for line in said.splitlines() if "params.yaml" in line]
+    assert names == ["params.yaml", "params.yaml, activations recomputed"]
 
 
 def test_where_not_one_unit_fits_it_says_what_would_do_and_ends_with_1(
