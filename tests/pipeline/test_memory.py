@@ -33,7 +33,7 @@ def test_it_predicts_every_method_from_a_config_alone(dualpriv: Command, tmp_pat
     for method in by_name.values():
         assert sum(method["parts_gib"].values()) == pytest.approx(method["peak_gib"])
         assert method["dominant"] in method["parts_gib"]
-        assert method["largest"]["peak_gib"] <= 0.9 * 0.05
+        assert method["largest"]["peak_gib"] <= 0.9 * 0.05 and not method["largest"]["no_more_were_tried"]
         assert method["largest"]["tokens"] == 88 * method["largest"]["rows"]
     kept, zeroth = by_name["DP-SGD, LoRA"], by_name["zeroth order, LoRA"]
     assert zeroth["above_weights_gib"] < kept["above_weights_gib"]
