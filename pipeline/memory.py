@@ -122,6 +122,8 @@ def _kept(params: dict[str, Any], path: Path) -> int:
 
 
 def _said(plan: Any, batch: int, limit: int) -> dict[str, Any]:
+    from stages.training.memory_plan import MOST_ROWS
+
     need, largest = plan.need(batch), plan.largest(limit)
     return {
         "batch": batch,
@@ -129,12 +131,19 @@ def _said(plan: Any, batch: int, limit: int) -> dict[str, Any]:
         "above_weights_gib": need.above_weights / GIB,
         "parts_gib": {part: size / GIB for part, size in need.parts.items()},
         "dominant": need.dominant,
-        "largest": largest and _largest(largest, plan.tokens_of_row),
+        "largest": largest
+        and {
+            "rows": largest.rows,
+            "tokens": largest.rows * plan.tokens_of_row,
+            "peak_gib": largest.total / GIB,
+            "no_more_were_tried": largest.rows >= MOST_ROWS,
+        },
     }
 
 
-def _largest(need: Any, tokens: int) -> dict[str, Any]:
-    return {"rows": need.rows, "tokens": need.rows * tokens, "peak_gib": need.total / GIB}
+def _words(largest: dict[str, Any]) -> tuple[str, str, str]:
+    more = " or more" if largest["no_more_were_tried"] else ""
+    return f"{largest['rows']}{more}", f"{largest['tokens']}{more}", f"{largest['peak_gib']:.1f}"
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -153,11 +162,7 @@ def _show(found: dict[str, Any]) -> None:
             f"{method['peak_gib']:.2f}",
             f"{method['above_weights_gib']:.2f}",
             method["dominant"],
-            *(
-                (str(largest["rows"]), str(largest["tokens"]), f"{largest['peak_gib']:.1f}")
-                if largest
-                else ()
-            ),
+            *(_words(largest) if largest else ()),
         )
     Console(width=None if sys.stdout.isatty() else _WIDTH).print(table)
     if found["methods"][0]["largest"] is None:
