@@ -1,8 +1,9 @@
 """What a step of each method needs on models of 2 to 8 billion weights: predicted, without a GPU or weights.
 
-``python -m benchmarks.memory_7b --json FILE``. Every figure is counted on the model's config.json by the code
-of ``dualpriv memory``: a whole step with its noise and its optimizer, and LoRA of rank 16 on the attention's
-projections but for side network and reversible layers. Opacus's own steps run in the same way.
+``python -m benchmarks.memory_7b --json FILE``; ``--models`` measures some, and rows of others stay in FILE.
+Every figure is counted on the model's config.json by the code of ``dualpriv memory``: a whole step with its
+noise and its optimizer, and LoRA of rank 16 on the attention's projections but for side network and
+reversible layers. Opacus's own steps run in the same way.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from opacus.grad_sample import GradSampleModule
 from benchmarks.machine import about
 from benchmarks.step_cost import ATTENTION, CLIP, _ghost, opacus_ghost, opacus_hooks
 from benchmarks.trainable_section import trainable_section
-from stages.core.files import write_json, write_text
+from stages.core.files import read_json, write_json, write_text
 from stages.privacy.clipping import ClippedSum
 from stages.training.gpu import GPUS
 from stages.training.learner import Learner
@@ -223,7 +224,8 @@ def main() -> None:
     options.add_argument("--batch", type=int, nargs="+", default=[4, 8])
     options.add_argument("--json", type=Path, required=True)
     given = options.parse_args()
-    rows: list[dict[str, Any]] = []
+    before = read_json(given.json) if given.json.is_file() else []
+    rows: list[dict[str, Any]] = [row for row in before if row["model"] not in given.models]
     for model in given.models:
         rows += measure(model, given.batch)
         write_json(given.json, rows)
@@ -231,7 +233,7 @@ def main() -> None:
         f"{about('cpu')}; bfloat16 weights, {TEXT} tokens of text, {LEARNED} of them learned; `most rows`: "
         f"with {MARGIN:.0%} of the card free, 1024 at most.\n\n{render(rows)}\n"
     )
-    if "llava-1.5-7b" in given.models:
+    if any(row["model"] == "llava-1.5-7b" for row in rows):
         words += f"\nTargets, LLaVA-1.5-7B:\n\n{against_targets(rows)}\n"
     write_text(
         given.json.with_suffix(".md"), f"# Memory of a step on models of billions of weights\n\n{words}"
