@@ -8,7 +8,6 @@ allocate once. By default glibc keeps much of what is freed, and a process grows
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -64,18 +63,21 @@ def measured(name: str) -> dict[str, Any]:
     predicted = sum(memory.parts(_shapes(), 1, _OPTIM).values())
     small = replace(learner, encoded=rows_of(8, 1), bounds=Bounds(1, 2**62))
     whole_step(small, units[:1], mechanism, _OPTIM)
-    before = _resident()
+    Path("/proc/self/clear_refs").write_text("5")  # Linux forgets the largest size so far
+    before = _resident("VmRSS")
     whole_step(whole, units, mechanism, _OPTIM)
     weights = sum(weight.numel() for weight in model.parameters())
-    return {"arm": name, "weights": weights, "predicted": predicted, "grown": _resident() - before}
+    return {"arm": name, "weights": weights, "predicted": predicted, "grown": _resident("VmHWM") - before}
 
 
 def _shapes() -> list[Any]:
     return [Shape(TEXT_TOKENS, 16, TOKENS)] * BATCH
 
 
-def _resident() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
+def _resident(what: str) -> int:
+    """Return the resident size, now (VmRSS) or at most (VmHWM), in bytes; Linux."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith(f"{what}:"))) * KIB
 
 
 def main() -> None:
