@@ -17,6 +17,7 @@ import torch
 from opacus.grad_sample import GradSampleModule
 
 from benchmarks.machine import about
+from benchmarks.optim_section import ADAM
 from benchmarks.step_cost import ATTENTION, CLIP, _ghost, opacus_ghost, opacus_hooks
 from benchmarks.trainable_section import trainable_section
 from stages.core.files import read_json, write_json, write_text
@@ -24,9 +25,8 @@ from stages.privacy.clipping import ClippedSum
 from stages.training.gpu import GPUS
 from stages.training.learner import Learner
 from stages.training.mechanism import Mechanism
-from stages.training.memory_plan import MARGIN, MemoryPlan, Method
+from stages.training.memory_plan import MARGIN, MOST_ROWS, MemoryPlan, Method
 from stages.training.micro_batches import Units
-from stages.training.optimizer import Optim
 from stages.training.synthetic_rows import Shape
 
 GIB = 2**30
@@ -38,16 +38,6 @@ MODELS = {
     "smolvlm2-2.2b": (1377, (128, 192)),
 }
 CARDS = ("a100-80gb", "h20-96gb")
-_OPTIM = Optim(
-    kind="adam",
-    learning_rate=1e-3,
-    beta1=0.9,
-    beta2=0.99,
-    noise_floor=0.1,
-    schedule="constant",
-    average=0.0,
-    shrink="none",
-)
 
 
 @dataclass(frozen=True)
@@ -88,7 +78,7 @@ def plan_of(model: str, arm: Arm, visual: int) -> MemoryPlan:
         groups="whole",
         noise="gaussian",
         rows_per_unit=1,
-        optim=_OPTIM,
+        optim=ADAM,
         recompute=arm.recompute,
     )
     path = Path("presets/models") / model
@@ -110,13 +100,9 @@ class _OpacusStep(Mechanism):
     """A step whose clipped sum is Opacus's."""
 
     def total(self, learner: Learner, units: Units, step: int, support: Any = None) -> ClippedSum:
-        take = opacus_ghost if isinstance(learner.family, _Wrapped) and _is_ghost(learner) else opacus_hooks
-        sums = take(learner, units)
+        is_ghost = hasattr(learner.model, "get_clipping_coef")
+        sums = opacus_ghost(learner, units) if is_ghost else opacus_hooks(learner, units)
         return ClippedSum(torch.cat([part.flatten() for part in sums]).double(), CLIP)
-
-
-def _is_ghost(learner: Learner) -> bool:
-    return hasattr(learner.model, "get_clipping_coef")
 
 
 def _with_opacus(plan: MemoryPlan, way: str) -> MemoryPlan:
@@ -231,7 +217,7 @@ def main() -> None:
         write_json(given.json, rows)
     words = (
         f"{about('cpu')}; bfloat16 weights, {TEXT} tokens of text, {LEARNED} of them learned; `most rows`: "
-        f"with {MARGIN:.0%} of the card free, 1024 at most.\n\n{render(rows)}\n"
+        f"with {MARGIN:.0%} of the card free, {MOST_ROWS} at most.\n\n{render(rows)}\n"
     )
     if any(row["model"] == "llava-1.5-7b" for row in rows):
         words += f"\nTargets, LLaVA-1.5-7B:\n\n{against_targets(rows)}\n"

@@ -18,10 +18,10 @@ import numpy as np
 
 from benchmarks.llava_shaped import TEXT_TOKENS, Size, frozen_model, rows_of
 from benchmarks.machine import about
+from benchmarks.optim_section import ADAM
 from benchmarks.step_cost import Arm, learner_of
 from stages.core.files import read_json, write_json, write_text
 from stages.training.micro_batches import Bounds
-from stages.training.optimizer import Optim
 from stages.training.step_memory import StepMemory, unpriced, without_values_of
 from stages.training.synthetic_rows import Shape
 from stages.training.whole_step import whole_step
@@ -39,16 +39,6 @@ ARMS: dict[str, tuple[Any, Any]] = {
     "DP-SGD, reversible": ("reversible", "gradient"),
     "zeroth order, LoRA": ("lora", "zeroth_order"),
 }
-_OPTIM = Optim(
-    kind="adam",
-    learning_rate=1e-3,
-    beta1=0.9,
-    beta2=0.99,
-    noise_floor=0.1,
-    schedule="constant",
-    average=0.0,
-    shrink="none",
-)
 
 
 def measured(name: str) -> dict[str, Any]:
@@ -60,12 +50,12 @@ def measured(name: str) -> dict[str, Any]:
     units = [np.array([row]) for row in range(BATCH)]
     whole = replace(learner, bounds=Bounds(BATCH, 2**62))
     memory = StepMemory(without_values_of(whole), mechanism)
-    predicted = sum(memory.parts(_shapes(), 1, _OPTIM).values())
+    predicted = sum(memory.parts(_shapes(), 1, ADAM).values())
     small = replace(learner, encoded=rows_of(8, 1), bounds=Bounds(1, 2**62))
-    whole_step(small, units[:1], mechanism, _OPTIM)
+    whole_step(small, units[:1], mechanism, ADAM)
     Path("/proc/self/clear_refs").write_text("5")  # Linux forgets the largest size so far
     before = _resident("VmRSS")
-    whole_step(whole, units, mechanism, _OPTIM)
+    whole_step(whole, units, mechanism, ADAM)
     weights = sum(weight.numel() for weight in model.parameters())
     return {"arm": name, "weights": weights, "predicted": predicted, "grown": _resident("VmHWM") - before}
 

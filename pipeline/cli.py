@@ -127,7 +127,9 @@ def memory(
     ] = None,
     answer_tokens: Annotated[int | None, typer.Option("--answer-tokens", help="Of these, learned.")] = None,
     batch: Annotated[int, typer.Option("--batch", help="Rows at once for which the peak is told.")] = 4,
-    margin: Annotated[float, typer.Option("--margin", help="Share of the GPU that stays free.")] = 0.1,
+    margin: Annotated[
+        float | None, typer.Option("--margin", help="Share of the GPU that stays free; left out: a tenth.")
+    ] = None,
     every_method: Annotated[
         bool, typer.Option("--every-method", help="Beside that of params.yaml, every other one.")
     ] = False,

@@ -32,7 +32,7 @@ class Asked:
     text_tokens: int | None
     answer_tokens: int | None
     batch: int
-    margin: float
+    margin: float | None
     every_method: bool
 
 
@@ -50,7 +50,7 @@ def prediction(asked: Asked) -> dict[str, Any]:
     """Return what is predicted, as one JSON document; sizes in GiB."""
     from stages.training.gpu import gpu_of
     from stages.training.memory_methods import MemorySettings, methods_of
-    from stages.training.memory_plan import MemoryPlan, as_many
+    from stages.training.memory_plan import MARGIN, MemoryPlan, as_many
     from stages.training.synthetic_rows import Shape
 
     preset = read_preset(asked.preset) if asked.preset is not None else None
@@ -65,7 +65,8 @@ def prediction(asked: Asked) -> dict[str, Any]:
         raise ValueError(f"--batch and --gpus count from 1, got {asked.batch} and {gpus}")
     rows = _rows(asked, preset.rows if preset else None, params, path)
     recompute = read_section(params, "speed.recompute_activations", bool)
-    limit, methods = gpu.limit(asked.margin), []
+    margin = MARGIN if asked.margin is None else asked.margin
+    limit, methods = gpu.limit(margin), []
     for name, method in methods_of(settings, gpus, recompute, asked.every_method).items():
         print(f"memory: {name}", file=sys.stderr, flush=True)
         with as_many(gpus):
@@ -80,7 +81,7 @@ def prediction(asked: Asked) -> dict[str, Any]:
         "model": str(path),
         "gpu": asdict(gpu),
         "gpus": gpus,
-        "margin": asked.margin,
+        "margin": margin,
         "rows": asdict(rows),
         "methods": methods,
     }
