@@ -25,6 +25,7 @@ from stages.privacy.canary_settings import CanarySettings
 from stages.privacy.one_run_bound import Guesses, ceiling, epsilon_lower_bound, guess
 from stages.records.canaries import is_planted, planned_canaries
 from stages.records.encoded import EncodedSet
+from stages.records.token_rows import TokenRows
 from stages.vlm.encoder import encode_set
 from stages.vlm.loaded import Loaded
 from stages.vlm.selection import Rule
@@ -97,7 +98,7 @@ def together(people: EncodedSet, canaries: EncodedSet) -> EncodedSet:
         for row in canaries.rows
     ]
     features = people.features.followed_by(canaries.features)
-    return replace(people, features=features, rows=(*people.rows, *more), kinds=kinds)
+    return replace(people, features=features, rows=TokenRows.of([*people.rows, *more]), kinds=kinds)
 
 
 def _summary(found: list[tuple[dict[str, float], Guesses]]) -> dict[str, Any]:

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-from stages.records.encoded import IGNORED, EncodedSet, TokenRow
+from stages.records.encoded import EncodedSet
 from stages.records.features import Features
+from stages.records.token_rows import IGNORED, TokenRow, TokenRows
 
 VOCABULARY, IMAGE_TOKEN, TEXT_TOKENS = 2048, 2047, 64
 _HEAD, _FEATURES = 64, 64
@@ -62,4 +63,4 @@ def rows_of(tokens: int, batch: int) -> EncodedSet:
         labels = (*(IGNORED,) * (len(ids) - 16), *ids[-16:])
         rows.append(TokenRow(ids, labels, (tuple(range(len(ids))),), (row,), row, 0))
     features = torch.randn(batch, tokens, _FEATURES, generator=torch.Generator().manual_seed(0))
-    return EncodedSet(Features.of(list(features)), tuple(rows), ("question",), 0, IMAGE_TOKEN, tokens)
+    return EncodedSet(Features.of(list(features)), TokenRows.of(rows), ("question",), 0, IMAGE_TOKEN, tokens)

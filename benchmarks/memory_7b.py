@@ -80,6 +80,7 @@ def plan_of(model: str, arm: Arm, visual: int) -> MemoryPlan:
         rows_per_unit=1,
         optim=ADAM,
         recompute=arm.recompute,
+        keeps_tower=arm.opacus is not None,
     )
     path = Path("presets/models") / model
     plan = MemoryPlan.of(path, "bfloat16", method, Shape(TEXT, LEARNED, visual))

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from stages.records.encoded import IGNORED, Batch
+from stages.records.encoded import Batch
 from stages.records.row import IMAGE, Message
+from stages.records.token_rows import IGNORED
 from stages.vlm.encoder import encode_image, require_rule
 from stages.vlm.loaded import Loaded
 from stages.vlm.seen import KeptImage

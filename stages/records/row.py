@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+
+from stages.records.unit_rows import UnitRows
 
 IMAGE = "<image>"
 """Marks, inside a message, the place of the row's next image."""
@@ -39,6 +40,10 @@ class Row:
     """Encoded image files (PNG, JPEG, WEBP, BMP, GIF), decoded and checked when they were read."""
 
 
+Shown = tuple[Row, tuple[int, ...]]
+"""A row and, among the distinct images of its set, the indices of those that it shows."""
+
+
 @dataclass(frozen=True)
 class SourcedRow:
     """A row as its source gave it, with the split that the source names for it, if it names one."""
@@ -47,9 +52,7 @@ class SourcedRow:
     split: Split | None
 
 
-def rows_by_unit(rows: Sequence[Row]) -> list[NDArray[np.int64]]:
+def rows_by_unit(rows: Sequence[Row]) -> UnitRows:
     """Return the indices of each unit's rows, units as they first appear."""
-    found: dict[str, list[int]] = {}
-    for index, row in enumerate(rows):
-        found.setdefault(row.unit, []).append(index)
-    return [np.array(indices, dtype=np.int64) for indices in found.values()]
+    number: dict[str, int] = {}
+    return UnitRows(np.array([number.setdefault(row.unit, len(number)) for row in rows], dtype=np.int64))

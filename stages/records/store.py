@@ -81,20 +81,32 @@ def read_rows(directory: Path) -> list[Row]:
 
 @dataclass(frozen=True)
 class StoredRecords:
-    """A record set whose images are read from disk when they are asked for."""
+    """A record set that is read from disk when it is asked for."""
 
-    rows: tuple[Row, ...]
-    """Rows without the contents of their images."""
-    images_of_row: tuple[tuple[int, ...], ...]
+    directory: Path
     images: "StoredImages"
 
     @classmethod
     def open(cls, directory: Path) -> "StoredRecords":
-        """Read the rows of a record set; a broken set is a ValueError that names it."""
+        """Open a record set; a broken set is a ValueError that names it."""
         with _named_when_broken(directory):
-            records = pyarrow.parquet.read_table(directory / ROWS).to_pylist()
-            rows = tuple(_row(record, ()) for record in records)
-            return cls(rows, tuple(tuple(record["images"]) for record in records), StoredImages(directory))
+            return cls(directory, StoredImages(directory))
+
+    def rows(self) -> Iterator[tuple[Row, tuple[int, ...]]]:
+        """Yield each row, without the contents of its images, and the indices of those: some at a time."""
+        for records in self._read(None):
+            for record in records.to_pylist():
+                yield _row(record, ()), tuple(record["images"])
+
+    def kinds(self) -> list[str]:
+        """Return the kinds of question, sorted."""
+        return sorted(
+            {kind for part in self._read(["kind"]) for kind in part.column("kind").unique().to_pylist()}
+        )
+
+    def _read(self, columns: list[str] | None) -> Iterator[pyarrow.RecordBatch]:
+        with _named_when_broken(self.directory), pyarrow.parquet.ParquetFile(self.directory / ROWS) as file:
+            yield from file.iter_batches(_GROUP, columns=columns)
 
 
 class StoredImages(Sequence[bytes]):

@@ -45,7 +45,7 @@ class Learner:
     def shared_micro_batches(self, units: Units) -> list[MicroBatch]:
         """Return this process's share of the units in groups that fit."""
         bounds = self.bounds or Bounds(self.speed.micro_batch, self.speed.micro_batch_tokens)
-        lengths = np.array([len(row.input_ids) for row in self.encoded.rows])
+        lengths = self.encoded.rows.lengths()
         return list(micro_batches(self.ranks.share(units), lengths, bounds))
 
     def segments(self, batch: MicroBatch) -> Segments:

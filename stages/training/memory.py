@@ -6,7 +6,7 @@ import numpy as np
 
 from stages.privacy.kept_gradients import longest_ghost
 from stages.privacy.plan import Plan
-from stages.records.encoded import IGNORED, EncodedSet
+from stages.records.encoded import EncodedSet
 from stages.training.learner import Learner
 from stages.training.mechanism import Mechanism
 from stages.training.micro_batches import Bounds, MemoryUse
@@ -32,7 +32,7 @@ def within_memory(learner: Learner, plan: Plan) -> Learner:
         return learner
     memory = memory_use(learner, plan)
     rows = min(plan.rows_per_unit, max(len(rows) for rows in learner.encoded.rows_by_unit()))
-    longest = max(len(row.input_ids) for row in learner.encoded.rows)
+    longest = int(learner.encoded.rows.lengths().max())
     needed = memory.bytes(rows, longest)
     if needed > limit * GIB:
         if not plan.population.public:  # lengths and counts of private rows are theirs
@@ -81,12 +81,11 @@ def _fixed_and_per_row(memory: StepMemory, shape: Shape) -> tuple[float, float]:
 
 def _shapes(encoded: EncodedSet) -> tuple[Shape, Shape]:
     """Return the smallest and the largest row that the records' parts could make."""
-    slots = [row.input_ids.count(encoded.image_token_id) for row in encoded.rows]
-    words = [len(row.input_ids) - shown for row, shown in zip(encoded.rows, slots, strict=True)]
-    learned = [sum(label != IGNORED for label in row.labels) for row in encoded.rows]
+    slots_R = encoded.rows.occurrences(encoded.image_token_id)
+    words_R, learned = encoded.rows.lengths() - slots_R, int(encoded.rows.learned().max())
     return (
-        Shape(max(min(words), max(learned)), max(learned), min(slots)),
-        Shape(max(words), max(learned), max(slots)),
+        Shape(max(int(words_R.min()), learned), learned, int(slots_R.min())),
+        Shape(int(words_R.max()), learned, int(slots_R.max())),
     )
 
 

@@ -20,8 +20,9 @@ from stages.privacy.clipping import Groups
 from stages.privacy.directions import Distribution
 from stages.privacy.plan import EstimatorKind
 from stages.privacy.trainable_layers import TrainableLayers
-from stages.records.encoded import IGNORED, EncodedSet, TokenRow
+from stages.records.encoded import EncodedSet
 from stages.records.features import Features
+from stages.records.token_rows import IGNORED, TokenRow, TokenRows
 from stages.trainable.adapters import attach
 from stages.trainable.settings import Trainable
 from stages.training.allocations import storage_of
@@ -58,6 +59,8 @@ class Method:
     optim: Optim
     recompute: bool = False
     """Whether layers' activations are forgotten and computed again."""
+    keeps_tower: bool = False
+    """Whether the vision tower stays, as where every step looks at images, not at their features."""
     processes: int = 1
     """GPUs that the frozen base is sharded over, of which each looks at as many rows."""
 
@@ -102,6 +105,8 @@ class MemoryPlan:
         width, axes = family.slot_width(model), len(family.positions(model, [0], []))
         encoded = _encoded(width, getattr(torch, precision), axes, int(model.config.image_token_id))
         attached = attach(model, method.trainable, family, seed=0)
+        if not method.keeps_tower:
+            family.forget_tower(attached)
         if method.recompute:
             recompute_activations(attached)
         model_type = str(attached.config.model_type)  # type: ignore[union-attr]
@@ -167,7 +172,7 @@ def _encoded(width: int, dtype: torch.dtype, axes: int, image_token_id: int) -> 
     none = np.zeros(0, dtype=np.int64)
     features = Features((torch.zeros(0, width, dtype=dtype),), none, none, none)
     row = TokenRow((0,), (IGNORED,), ((0,),) * axes, (), 0, 0)
-    return EncodedSet(features, (row,), ("",), 0, image_token_id, 0)
+    return EncodedSet(features, TokenRows.of([row]), ("",), 0, image_token_id, 0)
 
 
 def _speed(recompute: bool) -> Speed:

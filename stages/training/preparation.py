@@ -88,6 +88,7 @@ def learner_for(
         recompute_activations(model, backbone=not speed.shard_base)
     if stage.trainable.kind == "reversible":
         realign_on_public_rows(stage, replace(loaded, model=model), speed, ranks)
+    loaded.family.forget_tower(model)
     layers = TrainableLayers.of(model, first_axis(loaded.model.config.model_type))
     learner = Learner(model, loaded.family, layers, encoded, speed, ranks)
     if plan.estimator == "gradient":

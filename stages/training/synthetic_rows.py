@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from stages.records.encoded import IGNORED, EncodedSet, TokenRow
+from stages.records.encoded import EncodedSet
 from stages.records.features import Features
+from stages.records.token_rows import IGNORED, TokenRow, TokenRows
 from stages.training.fake_tensors import holds_values
 from stages.training.learner import Learner
 from stages.training.micro_batches import MicroBatch
@@ -45,7 +46,9 @@ def synthetic_learner(learner: Learner, shapes: Sequence[Shape]) -> Learner:
     encoded = replace(
         learner.encoded,
         features=features,
-        rows=tuple(_row(learner, unit, shape, first[unit], generator) for unit, shape in enumerate(shapes)),
+        rows=TokenRows.of(
+            _row(learner, unit, shape, first[unit], generator) for unit, shape in enumerate(shapes)
+        ),
     )
     return replace(learner, encoded=encoded)
 
@@ -68,6 +71,5 @@ def _row(learner: Learner, unit: int, shape: Shape, first: int, generator: torch
     words = tuple(0 if token == image else token for token in drawn)
     ids = (words[0], *(image,) * shape.slots, *words[1:])
     labels = (*(IGNORED,) * (len(ids) - shape.learned), *ids[len(ids) - shape.learned :])
-    axes = len(learner.encoded.rows[0].position_ids) if learner.encoded.rows else 1
-    positions = (tuple(range(len(ids))),) * axes
+    positions = (tuple(range(len(ids))),) * learner.encoded.rows.axes
     return TokenRow(ids, labels, positions, (first,) if shape.slots else (), unit, 0)

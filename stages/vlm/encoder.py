@@ -5,13 +5,14 @@ whatever else is in the set.
 """
 
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from PIL import Image
 
-from stages.records.encoded import EncodedSet, TokenRow
+from stages.records.encoded import EncodedSet
 from stages.records.features import Features
-from stages.records.row import Row
+from stages.records.row import Row, Shown
+from stages.records.token_rows import TokenRow, TokenRows
 from stages.vlm.loaded import Loaded
 from stages.vlm.seen import KeptImage, Prepared, in_runs
 from stages.vlm.selection import Rule
@@ -49,21 +50,18 @@ def distinct_images(rows: Sequence[Row]) -> tuple[list[bytes], list[tuple[int, .
 
 
 def encode_rows(
-    rows: Sequence[Row],
+    rows: Iterable[Shown],
     tokens: Iterable[TokenSequence],
-    images_of_row: Sequence[tuple[int, ...]],
     kept: Callable[[int], KeptImage],
     kinds: Sequence[str],
     image_token_id: int,
-) -> list[TokenRow]:
+) -> Iterator[TokenRow]:
     """Prune unpruned rows to the slots that their images kept; units become indices as they first appear."""
     units: dict[str, int] = {}
-    encoded = []
-    for row, whole, images in zip(rows, tokens, images_of_row, strict=True):
+    for (row, images), whole in zip(rows, tokens, strict=True):
         pruned = prune_slots(whole, image_token_id, [kept(image) for image in images])
         unit = units.setdefault(row.unit, len(units))
-        encoded.append(TokenRow(*pruned, images=images, unit=unit, kind=kinds.index(row.kind)))
-    return encoded
+        yield TokenRow(*pruned, images=images, unit=unit, kind=kinds.index(row.kind))
 
 
 def encode_set(loaded: Loaded, rows: Sequence[Row], rule: Rule) -> EncodedSet:
@@ -71,30 +69,31 @@ def encode_set(loaded: Loaded, rows: Sequence[Row], rule: Rule) -> EncodedSet:
     require_rule(loaded, rule)
     images, images_of_row = distinct_images(rows)
     kept = [encode_image(loaded, image, rule) for image in images]
-    tokens = tokenise_rows(rows, loaded, images_of_row, lambda image: kept[image].frame)
+    shown = [*zip(rows, images_of_row, strict=True)]
+    tokens = tokenise_rows(shown, loaded, lambda image: kept[image].frame)
+    kinds = sorted({row.kind for row in rows})
+    token_rows = encode_rows(shown, tokens, kept.__getitem__, kinds, image_token_id(loaded))
     features = Features.of([image.features_SD for image in kept])
-    return assemble(loaded, rows, tokens, images_of_row, kept.__getitem__, features, rule)
+    return assemble(loaded, TokenRows.of(token_rows), features, kinds, rule)
 
 
 def assemble(
-    loaded: Loaded,
-    rows: Sequence[Row],
-    tokens: Iterable[TokenSequence],
-    images_of_row: Sequence[tuple[int, ...]],
-    kept: Callable[[int], KeptImage],
-    features: Features,
-    rule: Rule,
+    loaded: Loaded, rows: TokenRows, features: Features, kinds: Sequence[str], rule: Rule
 ) -> EncodedSet:
-    """Return rows, whose unpruned ``tokens`` are given one by one, and what was ``kept`` of each image."""
-    kinds, image_token_id = sorted({row.kind for row in rows}), loaded.model.config.image_token_id
+    """Return rows and features, made by one model under one rule, as a set."""
     return EncodedSet(
         features=features,
-        rows=tuple(encode_rows(rows, tokens, images_of_row, kept, kinds, image_token_id)),
+        rows=rows,
         kinds=tuple(kinds),
         pad_token_id=pad_token_id(loaded),
-        image_token_id=image_token_id,
+        image_token_id=image_token_id(loaded),
         visual_tokens=rule.slots(loaded.family.slots_per_image(loaded.model)),
     )
+
+
+def image_token_id(loaded: Loaded) -> int:
+    """Return the token that stands where an image's features go."""
+    return int(loaded.model.config.image_token_id)
 
 
 def pad_token_id(loaded: Loaded) -> int:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div
 
-from stages.records.encoded import IGNORED, EncodedSet, collate
+from stages.records.encoded import EncodedSet, collate
 from stages.records.features import Features
-from stages.records.row import Row
-from stages.vlm.encoder import assemble, distinct_images, prepare
+from stages.records.row import Row, Shown
+from stages.records.token_rows import IGNORED, TokenRows
+from stages.vlm.encoder import assemble, distinct_images, encode_rows, image_token_id, prepare
 from stages.vlm.families.family import answered_of, losses_of
 from stages.vlm.loaded import Loaded
 from stages.vlm.seen import Frame, Seen, in_runs
@@ -164,15 +165,20 @@ class Sample:
     def encode(self, rule: Rule) -> EncodedSet:
         """Return the rows under ``rule``."""
         kept = [in_runs(*rule.keep(seen), frame) for seen, frame in self.seen]
-        features = Features.of([image.features_SD for image in kept])
-        return assemble(
-            self.loaded, self.rows, self._tokens, self.images_of_row, kept.__getitem__, features, rule
+        features, kinds = (
+            Features.of([image.features_SD for image in kept]),
+            sorted({row.kind for row in self.rows}),
         )
+        rows = encode_rows(self._shown(), self._tokens, kept.__getitem__, kinds, image_token_id(self.loaded))
+        return assemble(self.loaded, TokenRows.of(rows), features, kinds, rule)
 
     @cached_property
     def _tokens(self) -> list[TokenSequence]:
         """Unpruned tokens of every row."""
-        return [*tokenise_rows(self.rows, self.loaded, self.images_of_row, lambda image: self.seen[image][1])]
+        return [*tokenise_rows(self._shown(), self.loaded, lambda image: self.seen[image][1])]
+
+    def _shown(self) -> Iterator[Shown]:
+        return zip(self.rows, self.images_of_row, strict=True)
 
     def batches(self) -> int:
         """Return the number of ``parts``."""

@@ -42,7 +42,7 @@ class _Tally:
         """Add a batch of rows, and their logits and labels."""
         self.answers.append(Answers.of(*given))
         self.slots |= zip(part.images, encoded.features.slots_I.tolist(), strict=True)
-        self.lengths += [len(row.input_ids) for row in encoded.rows]
+        self.lengths += encoded.rows.lengths().tolist()
         divergence, words = divergence_of(*given, expected)
         self.divergence += divergence
         self.words += words

@@ -1,4 +1,7 @@
-"""Encode any number of images at bounded memory: a few at a time, into shards on disk, each image once."""
+"""Encode any number of images and rows: a few at a time, into files on disk, each image once.
+
+What stays in memory is an index: the digest and the places of each image, the name of each unit.
+"""
 
 import shutil
 import time
@@ -10,7 +13,8 @@ from stages.core.ranks import Ranks
 from stages.records.encoded import EncodedSet
 from stages.records.refusal import quote
 from stages.records.store import StoredRecords
-from stages.vlm.encoder import assemble, encode_image, require_rule
+from stages.records.token_rows import TokenRows
+from stages.vlm.encoder import assemble, encode_image, encode_rows, image_token_id, require_rule
 from stages.vlm.image_cache import ImageCache, digest_of
 from stages.vlm.loaded import Loaded
 from stages.vlm.seen import KeptImage
@@ -36,8 +40,8 @@ def encode_stored(
     """Encode a stored record set; return the names of its images in the cache, and the set.
 
     Guarantee: the set is that of ``encode_set``, bit for bit, whatever the cache held before and however many
-    processes share the work; its features stay on disk. Only the process that leads gets it, others an empty
-    one. All processes must see the same cache.
+    processes share the work; its features and rows stay on disk. Only the process that leads gets it, others
+    an empty one. All processes must see the same cache.
     """
     require_rule(loaded, rule)
     digests: list[str] = []
@@ -64,12 +68,12 @@ def encode_stored(
         return cache.kept(digests[image])
 
     if not ranks.leads:
-        return [], assemble(loaded, [], [], [], kept_of, cache.features([]), rule)
-    tokens = tokenise_rows(
-        records.rows, loaded, records.images_of_row, lambda image: cache.frame(digests[image])
-    )
-    features = cache.features(digests)
-    return digests, assemble(loaded, records.rows, tokens, records.images_of_row, kept_of, features, rule)
+        return [], assemble(loaded, TokenRows.of([]), cache.features([]), [], rule)
+    kinds = records.kinds()
+    tokens = tokenise_rows(records.rows(), loaded, lambda image: cache.frame(digests[image]))
+    token_rows = encode_rows(records.rows(), tokens, kept_of, kinds, image_token_id(loaded))
+    rows = TokenRows.on_disk(token_rows, cache.folder)
+    return digests, assemble(loaded, rows, cache.features(digests), kinds, rule)
 
 
 class Forecast:
@@ -114,9 +118,8 @@ def _encoded(
     try:
         return digest, encode_image(loaded, content, rule)
     except ValueError as error:
-        shown = zip(records.rows, records.images_of_row, strict=True)
-        names = [row.id for row, images in shown if image in images]
-        raise ValueError(f"the image of record {quote(names[0])} cannot be encoded: {error}") from None
+        name = next(row.id for row, images in records.rows() if image in images)
+        raise ValueError(f"the image of record {quote(name)} cannot be encoded: {error}") from None
 
 
 def _of_all(ranks: Ranks, own: list[tuple[str, KeptImage | None]]) -> Iterator[tuple[str, KeptImage | None]]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stages.records.encoded import IGNORED
+from stages.records.token_rows import IGNORED
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ The unpruned sequence is what the model's own processor would write; a pruned on
 keeps, for every token that stays, the position it had there.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from stages.records.encoded import IGNORED
-from stages.records.row import Message, Row
+from stages.records.row import Message, Row, Shown
+from stages.records.token_rows import IGNORED
 from stages.vlm.loaded import Loaded
 from stages.vlm.seen import Frame, KeptImage
 
@@ -51,13 +51,10 @@ def tokenise(row: Row, loaded: Loaded, frames: Sequence[Frame]) -> TokenSequence
 
 
 def tokenise_rows(
-    rows: Sequence[Row],
-    loaded: Loaded,
-    images_of_row: Sequence[tuple[int, ...]],
-    frame_of: Callable[[int], Frame],
+    rows: Iterable[Shown], loaded: Loaded, frame_of: Callable[[int], Frame]
 ) -> Iterator[TokenSequence]:
     """Yield the unpruned tokens of row after row; ``frame_of`` an image says how a row writes it."""
-    for row, images in zip(rows, images_of_row, strict=True):
+    for row, images in rows:
         yield tokenise(row, loaded, [frame_of(image) for image in images])
 
 

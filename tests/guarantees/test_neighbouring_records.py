@@ -9,8 +9,9 @@ import pytest
 import torch
 from checkout import dvc
 
-from stages.records.encoded import EncodedSet, TokenRow, read_encoded
+from stages.records.encoded import EncodedSet, read_encoded
 from stages.records.store import read_rows
+from stages.records.token_rows import TokenRow
 
 CHOICES = (
     "data/profile/profile.json",

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, normalize
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from stages.records.encoded import IGNORED, Batch
+from stages.records.encoded import Batch
 from stages.records.row import Message
+from stages.records.token_rows import IGNORED
 from stages.vlm.attention import Watched
 from stages.vlm.messages import messages_of
 from stages.vlm.seen import Box, Frame, Prepared, Seen
@@ -62,6 +63,14 @@ class Family(ABC):
     def language(self, model: nn.Module) -> Any:
         """Return the language model without its head: its decoder layers are ``.layers``."""
         return unwrapped(model).model.language_model
+
+    def forget_tower(self, model: nn.Module) -> None:
+        """Let go of the vision tower: who has the features of every image looks at none again."""
+        tower = self.tower(model)
+        for parent in [*unwrapped(model).modules()]:
+            for name, child in parent.named_children():
+                if child is tower:
+                    setattr(parent, name, None)
 
     def attention_modules(self, model: nn.Module) -> list[nn.Module]:
         """Return the attention of every layer of the tower, first to last; other towers are a ValueError."""

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from stages.records.encoded import IGNORED, Batch
+from stages.records.encoded import Batch
 from stages.records.row import IMAGE, Message
+from stages.records.token_rows import IGNORED
 from stages.vlm.attention import watched
 from stages.vlm.families.family import Family, on_device, seen_in_squares, unwrapped
 from stages.vlm.seen import Frame, Prepared, Seen

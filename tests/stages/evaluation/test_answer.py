@@ -11,8 +11,9 @@ from PIL import Image
 
 from models import ALL, PRUNED, load_float64, picture, rows
 from stages.evaluation.answer import MAX_NEW_TOKENS, answer, greedy_tokens, prompt_of
-from stages.records.encoded import IGNORED, collate
+from stages.records.encoded import collate
 from stages.records.row import IMAGE, Row
+from stages.records.token_rows import IGNORED
 from stages.vlm.encoder import encode_set
 from stages.vlm.loaded import Loaded
 from stages.vlm.selection import Rule

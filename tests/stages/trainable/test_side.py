@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from models import ALL, load_float64, picture, rows, trainable
 from stages.evaluation.answer import greedy_tokens, prompt_of
 from stages.privacy.trainable_layers import TrainableLayers
-from stages.records.encoded import IGNORED, Batch, collate
+from stages.records.encoded import Batch, collate
+from stages.records.token_rows import IGNORED
 from stages.trainable.adapters import attach, load_adapter, save_adapter
 from stages.trainable.settings import SideSettings
 from stages.trainable.side import CONFIG, WEIGHTS, side_of

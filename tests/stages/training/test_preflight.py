@@ -8,6 +8,7 @@ import torch
 
 from models import PRUNED, load_float64, rows, speed, trainable
 from stages.privacy.trainable_layers import TrainableLayers
+from stages.records.token_rows import TokenRows
 from stages.trainable.adapters import attach
 from stages.training.learner import Learner
 from stages.training.preflight import require_exact, synthetic_subject
@@ -33,7 +34,7 @@ def test_an_exact_engine_passes_and_leaves_the_weights_as_they_were(learner, tmp
 
 
 def test_no_record_of_the_run_is_read(learner):
-    hidden = replace(learner, encoded=replace(learner.encoded, rows=()))
+    hidden = replace(learner, encoded=replace(learner.encoded, rows=TokenRows.of([])))
     assert synthetic_subject(hidden).losses([0, 1, 2, 3]).shape == (4,)
 
 

@@ -9,7 +9,8 @@ from PIL import Image
 
 from models import ALL, PRUNED, load_float64, rows, trainable
 from stages.privacy.kept_gradients import longest_ghost
-from stages.records.encoded import IGNORED, collate
+from stages.records.encoded import collate
+from stages.records.token_rows import IGNORED
 from stages.vlm.fidelity import Sample
 from stages.vlm.frontier import Frontier, frontier_table
 from stages.vlm.importance import agreement, concentration, disturbed, stability

@@ -14,9 +14,10 @@ from PIL import Image
 from benchmarks.tiny_directories import TINY, write_directory
 from models import load_float64
 from stages.evaluation.answer import greedy_tokens, prompt_of
-from stages.records.encoded import IGNORED, EncodedSet, collate
+from stages.records.encoded import EncodedSet, collate
 from stages.records.features import Features
 from stages.records.row import IMAGE, Message, Row
+from stages.records.token_rows import IGNORED
 from stages.vlm import attention
 from stages.vlm.encoder import encode_image, encode_set, prepare
 from stages.vlm.loaded import Loaded

@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from models import ALL, PRUNED, load_float64, picture, rows
-from stages.records.encoded import IGNORED, collate, read_encoded, write_encoded
+from stages.records.encoded import collate, read_encoded, write_encoded
 from stages.records.features import Features
 from stages.records.row import Message
+from stages.records.token_rows import IGNORED
 from stages.vlm.encoder import encode_image, encode_set
 from stages.vlm.family import family_of, load
 from stages.vlm.seen import Frame, KeptImage
@@ -197,9 +198,9 @@ def test_encoded_sets_survive_the_disk_and_a_broken_one_is_named(loaded, tmp_pat
     encoded = encode_set(loaded, rows(3, rows_per_unit=2), PRUNED)
     write_encoded(tmp_path / "set", encoded, "00ff")
     found = read_encoded(tmp_path / "set")
-    assert found.rows == encoded.rows and found.kinds == encoded.kinds
+    assert list(found.rows) == list(encoded.rows) and found.kinds == encoded.kinds
     assert all(map(torch.equal, found.features, encoded.features)) and len(found.features) == 3
-    (tmp_path / "set/rows.safetensors").write_bytes(b"nonsense")
+    (tmp_path / "set/rows-00000.safetensors").write_bytes(b"nonsense")
     with pytest.raises(ValueError, match="is not an encoded record set"):
         read_encoded(tmp_path / "set")
 

@@ -1,7 +1,10 @@
 """Encoding from disk gives the set that encoding in memory gives, whatever was encoded before."""
 
+import gc
 import shutil
+import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,8 +14,9 @@ import torch
 from models import ALL, PRUNED, load_float64, picture, rows
 from stages.core.progress import PARTS, in_parts
 from stages.core.ranks import ALONE
-from stages.records.encoded import EncodedSet, read_encoded, write_encoded
-from stages.records.row import Row
+from stages.records import token_rows
+from stages.records.encoded import EncodedSet, collate, read_encoded, write_encoded
+from stages.records.row import Message, Row
 from stages.records.store import StoredRecords, read_rows, write_rows
 from stages.vlm import image_cache, streaming
 from stages.vlm.encoder import encode_set
@@ -64,7 +68,7 @@ def encoder(loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def assert_same(found: EncodedSet, expected: EncodedSet) -> None:
-    assert found.rows == expected.rows and found.kinds == expected.kinds
+    assert list(found.rows) == list(expected.rows) and found.kinds == expected.kinds
     assert found.visual_tokens == expected.visual_tokens
     assert len(found.features) == len(expected.features) > 0
     assert all(map(torch.equal, found.features, expected.features))
@@ -217,14 +221,46 @@ def test_images_are_read_a_group_at_a_time(tmp_path: Path) -> None:
     stored = StoredRecords.open(tmp_path / "records")
     assert len(stored.images) == 150 and stored.images.file.num_row_groups == 3
     whole = read_rows(tmp_path / "records")
-    assert [stored.images[shown[0]] for shown in stored.images_of_row] == [row.images[0] for row in whole]
+    assert [stored.images[shown[0]] for _, shown in stored.rows()] == [row.images[0] for row in whole]
     assert len(stored.images.group[1]) == 22
     assert stored.images[10:12] == [picture(100), picture(110)]
     with pytest.raises(IndexError):
         stored.images[150]
-    assert [row.images for row in stored.rows] == [()] * 150
+    assert [row.images for row, _ in stored.rows()] == [()] * 150
     with pytest.raises(ValueError, match="is missing"):
         StoredRecords.open(tmp_path / "nothing")
+
+
+def test_text_and_tokens_of_rows_are_not_gathered_in_memory(
+    loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four times the rows, each of some 200 tokens: an index of them grows, and nothing else."""
+    monkeypatch.setattr(token_rows, "TOKENS_PER_PART", 8000)
+    monkeypatch.setattr("stages.records.store._GROUP", 50)
+    long = Message("assistant", "three " * 200)
+
+    def peak(count: int) -> int:
+        given = [
+            replace(row, messages=(row.messages[0], long)) for row in rows(count // 10, rows_per_unit=10)
+        ]
+        given = [replace(row, images=given[0].images) for row in given]
+        write_rows(tmp_path / "records", given, None)
+        del given
+        stored, cache = StoredRecords.open(tmp_path / "records"), ImageCache.open(tmp_path / "cache")
+        gc.collect()
+        tracemalloc.start()
+        _, made = encode_stored(loaded, stored, PRUNED, cache, lambda done: None, ALONE, is_public=True)
+        write_encoded(tmp_path / "encoded", made, None)
+        found = read_encoded(tmp_path / "encoded")
+        collate(found, found.rows_by_unit()[0].tolist())
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert len(found.rows[0].input_ids) > 200 and len(found.rows) == count
+        return most
+
+    peak(100)  # what a first call leaves behind
+    few, many = peak(100), peak(400)
+    assert (many - few) / 300 < 1000, "bytes a row; its text and tokens would be some 8,000"
 
 
 def test_the_cache_is_the_owners_alone(encoder: Encoder, tmp_path: Path) -> None:
