@@ -48,7 +48,7 @@ DELTA = 1e-5
 EACH = 1 - (1 - CONFIDENCE) / 2
 """Confidence of each of two attacks, so that the better one has ``CONFIDENCE``."""
 PUBLIC_SEED = 7
-"""A seed that anybody could guess, as ``seed.public`` of params.yaml is."""
+"""A seed that anybody could guess, as ``seed.start`` of params.yaml is."""
 SPEED = Speed(
     device="cpu",
     threads=0,

@@ -8,7 +8,6 @@ from stages.core.contract import reads, reads_from, section, writes
 from stages.core.entry import main
 from stages.core.files import read_json, write_bytes, write_json, write_text
 from stages.core.progress import PARTS, progress
-from stages.core.seed import Seed
 from stages.core.speed import Speed, use
 from stages.privacy.charge import public_choice
 from stages.privacy.clipping import Groups
@@ -126,7 +125,7 @@ class Calibrate(Releasing):
     trainable: Trainable
     estimator: EstimatorKind = section("estimator.kind")
     clip_groups: Groups = section("estimator.clip_groups")
-    seed: Seed
+    seed: int = section("seed.public")
     backbone: Path = reads("models/backbone")
     records: Path = reads_from("calibrate.on", below="data/records")
     importance: Path = reads("data/profile/profile.json")
@@ -167,7 +166,7 @@ class Calibrate(Releasing):
         ]
 
     def _on_public_records(self, loaded: Loaded, layer: int, pruned: TokenSelection, speed: Speed) -> None:
-        rows = choose_public_rows(read_rows(self.records), self.calibrate.records, self.seed.public + 1)
+        rows = choose_public_rows(read_rows(self.records), self.calibrate.records, self.seed + 1)
         sample = Sample.of(loaded, rows, (layer,), speed.micro_batch)
         others = [
             TokenSelection(select=select, merge=merge, fusion_noise=0.0)
@@ -195,7 +194,7 @@ class Calibrate(Releasing):
         part = sample.of_rows(frontier.longest[: self.calibrate.rows_at_once])
         encoded = part.encode(EVERY_TOKEN)
         memory = StepMemory.of(
-            sample.loaded, self.trainable, self.estimator, self.clip_groups, self.seed.public, speed, encoded
+            sample.loaded, self.trainable, self.estimator, self.clip_groups, self.seed, speed, encoded
         )
         full = {**frontier.full, "bytes": memory.bytes(encoded)}
         pairs = zip(rules, frontier.found, strict=True)

@@ -106,7 +106,7 @@ class Finetune(Stage):
         intents = Intents(folder.intents, about)
         ledger.reserve(plan.population, plan.relation, reservation(plan, self.name(), streams.release_id()))
         learner = learner_for(self, plan, read_encoded(self.encoded), speed, ranks, folder.diagnostics)
-        choices = Choices(self.optim, self.update, self.seed.public)
+        choices = Choices(self.optim, self.update, self.seed.start)
         weights_P = train(plan, choices, learner, streams, intents, folder, speed.checkpoint_every)
         learner.trainable.assign(weights_P)
         with new_directory(self.adapter) as directory:

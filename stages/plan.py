@@ -48,7 +48,7 @@ class MakePlan(Stage):
             clipping=self.estimator.clipping(),
             rows_per_unit=self.estimator.rows_per_unit,
             others=self._others(),
-            directions=self.estimator.directions(self.seed.public),
+            directions=self.estimator.directions(self.seed.start),
             noise=self.estimator.zeroth_order.noise,
         )
         weights = count_weights(outline(self.backbone), self.trainable, family_of(self.backbone))

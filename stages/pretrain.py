@@ -11,7 +11,6 @@ from stages.core.contract import Stage, reads, section, writes
 from stages.core.entry import main
 from stages.core.files import Json, new_directory, sha256, write_json
 from stages.core.progress import progress
-from stages.core.seed import Seed
 from stages.demonstration import questions
 from stages.demonstration.backbone import IMAGE_SIZE, PATCH_SIZE
 from stages.demonstration.lessons import Lesson, gather
@@ -28,7 +27,7 @@ class Pretrain(Stage):
     frozen: ClassVar[bool] = True
 
     recipe: Recipe = section("pretrain")
-    seed: Seed
+    seed: int = section("seed.public")
     public: Path = reads("data/records/public")
     pretrained: Path = writes("models/pretrained", evidence=True)
 
@@ -41,7 +40,7 @@ class Pretrain(Stage):
             def report(seen: Progress) -> None:
                 advance(seen.done)
 
-            model = pretrain(lessons, vocabulary, self.recipe, self.seed.public, report)
+            model = pretrain(lessons, vocabulary, self.recipe, self.seed, report)
         with new_directory(self.pretrained) as building:
             model.save_pretrained(building)
             build_processor(vocabulary, IMAGE_SIZE, PATCH_SIZE).save_pretrained(building)
@@ -49,7 +48,7 @@ class Pretrain(Stage):
 
     def _provenance(self, weights: Path) -> Json:
         """Return SHA-256 digests of weights, parameters, records and the files that decide the weights."""
-        parameters = {"pretrain": asdict(self.recipe), "seed": asdict(self.seed)}
+        parameters = {"pretrain": asdict(self.recipe), "seed": {"public": self.seed}}
         code = import_closure("stages.demonstration.pretraining", Path())
         return {
             "weights": sha256(weights),

@@ -5,11 +5,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, Literal
 
-from stages.core.contract import reads, reads_from, writes
+from stages.core.contract import reads, reads_from, section, writes
 from stages.core.entry import main
 from stages.core.files import write_bytes, write_json, write_text
 from stages.core.progress import PARTS, progress
-from stages.core.seed import Seed
 from stages.core.speed import Speed, use
 from stages.privacy.charge import public_choice
 from stages.privacy.noised_sum import NoisedMean
@@ -52,7 +51,7 @@ class Profile(Releasing):
     """Measure encoder-layer importance: how well answers survive pruning by each layer's attention."""
 
     profile: ProfileSettings
-    seed: Seed
+    seed: int = section("seed.public")
     backbone: Path = reads("models/backbone")
     records: Path = reads_from("profile.on", below="data/records")
     importance: Path = writes("data/profile/profile.json", evidence=True)
@@ -90,7 +89,7 @@ class Profile(Releasing):
             self._on_private_units(loaded, rules, speed)
 
     def _on_public_records(self, loaded: Loaded, rules: dict[int, Rule], speed: Speed) -> None:
-        rows = choose_public_rows(read_rows(self.records), self.profile.records, self.seed.public)
+        rows = choose_public_rows(read_rows(self.records), self.profile.records, self.seed)
         sample, layers = Sample.of(loaded, rows, tuple(rules), speed.micro_batch), tuple(rules)
         full = sample.measure(EVERY_TOKEN)
         some = slice(self.profile.disturbed)

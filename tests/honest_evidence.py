@@ -267,7 +267,7 @@ def locked(files: Files, plan: Plan) -> Files:
             "rows_per_unit": plan.rows_per_unit,
             "zeroth_order": {"directions": 3, "perturbation": 1e-3, "noise": plan.mechanism},
         },
-        "seed": {"public": 7},
+        "seed": {"public": 3, "start": 7},
         "population": plan.to_json()["population"],
         "privacy": {"relation": plan.relation, "epsilon": plan.target_epsilon, "delta": plan.delta},
         "sampling": plan.to_json()["sampling"],

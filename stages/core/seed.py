@@ -1,4 +1,4 @@
-"""Public randomness: initialisation and the order of public records. Never sampling, never noise."""
+"""Public randomness: public records in some order, and where training starts. Never sampling, never noise."""
 
 from dataclasses import dataclass
 
@@ -8,3 +8,6 @@ class Seed:
     """Section ``seed`` of params.yaml. In the open; whoever reads it learns nothing about the noise."""
 
     public: int
+    """Which public records are looked at, and in which order."""
+    start: int
+    """Where adapters start, and which public directions and random updates training takes."""

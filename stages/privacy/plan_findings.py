@@ -56,7 +56,8 @@ def _directions(plan: Plan, lock: Lock) -> Iterator[Finding]:
         return
     recorded = lock.parameter("plan", "estimator", "zeroth_order")
     known = recorded if isinstance(recorded, dict) else {}
-    seed = lock.parameter("plan", "seed", "public")
+    start = lock.parameter("plan", "seed", "start")
+    seed = lock.parameter("plan", "seed", "public") if start is None else start  # once there was one
     of_plan = (plan.directions.count, plan.directions.perturbation, plan.mechanism, plan.directions.seed)
     if of_plan != (known.get("directions"), known.get("perturbation"), known.get("noise"), seed):
         yield Finding(PLAN, "its directions are not those of the public configuration that dvc.lock records")

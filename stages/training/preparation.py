@@ -81,7 +81,7 @@ def learner_for(
     loaded = load(
         stage.backbone, device="cpu" if speed.shard_base else speed.device, precision=stage.model.precision
     )
-    model = attach(loaded.model, stage.trainable, loaded.family, stage.seed.public)
+    model = attach(loaded.model, stage.trainable, loaded.family, stage.seed.start)
     if speed.shard_base:
         shard_base(model, speed.device, ranks)
     if speed.recompute_activations:
@@ -106,7 +106,7 @@ def realign_on_public_rows(stage: Training, loaded: Loaded, speed: Speed, ranks:
     settings = stage.trainable.reversible.realign
     rule = Rule(**asdict(stage.tokens), **read_json(stage.pruning)["chosen"])
     rows = choose_public_rows(read_rows(stage.public), settings.records, stage.seed.public + 2)
-    off = realign(loaded, encode_set(loaded, rows, rule), settings, stage.seed.public, speed.micro_batch)
+    off = realign(loaded, encode_set(loaded, rows, rule), settings, stage.seed.start, speed.micro_batch)
     if ranks.leads:
         print(
             f"realign: the start was {off['before']:.2%} off the frozen model and is {off['after']:.2%} off"

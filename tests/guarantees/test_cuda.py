@@ -159,7 +159,7 @@ def made(path: Path, device: str, **more) -> Noticing:
     stage_like = SimpleNamespace(
         trainable=trainable(rank=4, alpha=8.0, targets=("q_proj", "v_proj", "down_proj")),
         model=SimpleNamespace(precision="float32"),
-        seed=Seed(public=0),
+        seed=Seed(public=0, start=0),
         backbone=path,
     )
     encoded = encode_set(load_float64(path), rows(world.UNITS, rows_per_unit=3), PRUNED)

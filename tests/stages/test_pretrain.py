@@ -22,7 +22,7 @@ def drifted(root: Path) -> list[str]:
     provenance = json.loads((root / "models/pretrained/provenance.json").read_text())
     params = read_params(root / "params.yaml")
     recipe, seed = read_section(params, "pretrain", Recipe), read_section(params, "seed", Seed)
-    parameters = canonical_json({"pretrain": asdict(recipe), "seed": asdict(seed)})
+    parameters = canonical_json({"pretrain": asdict(recipe), "seed": {"public": seed.public}})
     code = {
         path.as_posix(): sha256(root / path)
         for path in import_closure("stages.demonstration.pretraining", root)

@@ -53,3 +53,12 @@ def test_directions_and_noise_that_are_not_the_configured_ones_are_noticed() -> 
     ):
         lock = locked(files, GAUSSIAN.plan())["dvc.lock"]
         assert any("directions" in problem for problem in errors({**files_of(other), "dvc.lock": lock}))
+
+
+def test_the_directions_of_a_lock_with_one_seed_are_checked_against_that() -> None:
+    files = files_of(GAUSSIAN)
+    for seed, honest in ((7, True), (3, False)):
+        lock = json.loads(files["dvc.lock"])
+        lock["stages"]["plan"]["params"]["params.yaml"]["seed"] = {"public": seed}
+        problems = errors({**files, "dvc.lock": canonical_json(lock)})
+        assert any("directions" in problem for problem in problems) is not honest

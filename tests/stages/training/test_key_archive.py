@@ -130,7 +130,7 @@ def test_a_public_key_that_is_missing_or_none_is_refused_and_the_run_key_stays(p
 
 @pytest.mark.parametrize("text", ["", "run_key: {}", "run_key: {archive: null}", "run_key: {archive_to: 7}"])
 def test_a_section_that_is_missing_or_wrong_is_named(text: str) -> None:
-    Path("params.yaml").write_text(f"seed: {{public: 7}}\n{text}\n")
+    Path("params.yaml").write_text(f"seed: {{public: 7, start: 7}}\n{text}\n")
     with pytest.raises((KeyError, TypeError), match=r"section 'run_key'"):
         RunKeyArchive.load()
 

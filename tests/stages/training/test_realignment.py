@@ -54,7 +54,7 @@ def stage(tiny_llava, tmp_path):
     return SimpleNamespace(
         trainable=SECTION,
         model=Model(path=tiny_llava, hub=None, revision=None, precision="float32"),
-        seed=Seed(public=3),
+        seed=Seed(public=3, start=3),
         tokens=TokenSelection(select="dominant_contextual", merge="cluster", fusion_noise=0.0),
         backbone=tiny_llava,
         public=tmp_path / "public",
