@@ -1,8 +1,5 @@
 """Train and score one arm in memory, by the library functions of stages finetune and evaluate."""
 
-import os
-import tempfile
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,17 +14,15 @@ from stages.privacy.plan import Plan
 from stages.privacy.planning import plan_for
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
-from stages.privacy.stream import RunKey, Streams
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.records.encoded import EncodedSet
 from stages.trainable.adapters import attach
 from stages.trainable.settings import Trainable
 from stages.training.estimators import Estimator
-from stages.training.intents import Intents
 from stages.training.learner import Learner
-from stages.training.loop import Choices, train
+from stages.training.loop import Choices
 from stages.training.optimizer import Optim
-from stages.training.run_folder import RunFolder
+from stages.training.rehearsal import rehearse
 from stages.training.update_pruning import Update
 from stages.vlm.attribution import first_axis
 from stages.vlm.family import load
@@ -137,14 +132,7 @@ def trained(
 ) -> tuple[Learner, float]:
     """Train under ``plan`` with a fresh run key; return the tuned model and the seconds of training."""
     learner = learner_of(settings, speed, train_set, seed)
-    streams = Streams(RunKey.fresh(), os.urandom(16).hex(), "finetune")
-    with tempfile.TemporaryDirectory() as folder:
-        run = RunFolder(Path(folder))
-        intents = Intents(run.intents, {"release": streams.release_id(), "plan": plan.to_json()})
-        choices = Choices(settings.optim, settings.update, seed)
-        start = time.perf_counter()
-        learner.trainable.assign(train(plan, choices, learner, streams, intents, run, speed.checkpoint_every))
-        return learner, time.perf_counter() - start
+    return learner, rehearse(learner, plan, Choices(settings.optim, settings.update, seed))
 
 
 def score(model: torch.nn.Module, family: object, heldout: EncodedSet, speed: Speed) -> dict[str, float]:

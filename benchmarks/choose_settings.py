@@ -8,36 +8,19 @@ table; the best row is what ``params.yaml`` holds.
 """
 
 import argparse
-import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from benchmarks.arms import Settings, calibrated_rules, load_backbone, run_arm, score
 from stages.core.files import write_json
+from stages.demonstration.stand_in import restyle
 from stages.records.row import Row
 from stages.records.store import read_rows
 from stages.vlm.encoder import encode_set
 
 LEARNING_RATES = (0.003, 0.008)
 CLIPS = (0.03, 0.1)
-
-
-def restyle(image: bytes, seed: int) -> bytes:
-    """Return a digit image turned, slanted and squeezed further than in pre-training."""
-    dice = np.random.default_rng(seed)
-    with Image.open(io.BytesIO(image)) as opened:
-        picture = opened.convert("RGB").rotate(dice.uniform(-50, 50), Image.Resampling.BICUBIC)
-    slant, squeeze, height = dice.uniform(-1.4, 1.4), dice.uniform(1.8, 2.6), 2.0
-    centre = picture.width / 2
-    matrix = (squeeze, slant, centre - centre * (squeeze + slant), 0.0, height, centre - centre * height)
-    picture = picture.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return file.getvalue()
 
 
 def stand_in(rows: list[Row]) -> tuple[list[Row], list[Row]]:

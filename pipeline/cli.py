@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.ledger_cli import ledger
 from stages.core.entry import is_ours, refuse
 
 app = typer.Typer(
@@ -167,6 +168,25 @@ def use(
 
 
 @app.command()
+def compare(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A small part of the grid: some minutes on two cores.")
+    ] = False,
+    grid: Annotated[Path, typer.Option("--grid", help="What to compare.")] = Path("presets/compare.yaml"),
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="A folder for tables and charts; left out: benchmarks/compare."),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs at once, which share the cores.")] = 2,
+) -> None:
+    """Run every method under one accountant on public records, and write tables and charts."""
+    from pipeline.compare.command import compare_command
+
+    folder = Path("benchmarks/compare-quick" if quick else "benchmarks/compare")
+    compare_command(grid, out or folder, quick=quick, jobs=jobs)
+
+
+@app.command()
 def predict(
     image: Annotated[Path, typer.Option("--image", help="An image file.")],
     question: Annotated[str, typer.Option("--question", help="What to ask about it.")],
@@ -175,50 +195,6 @@ def predict(
     from pipeline.predict import predict_command
 
     predict_command(image, question)
-
-
-ledger = typer.Typer(help="What every population spent, holds reserved, and has left.", add_completion=False)
-app.add_typer(ledger, name="ledger")
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-
-
-@ledger.callback(invoke_without_command=True)
-def ledger_alone(context: typer.Context, as_json: AsJson = False) -> None:
-    """What every population spent, holds reserved, and has left: `dualpriv ledger` shows it."""
-    if context.invoked_subcommand is None:
-        ledger_show(as_json)
-
-
-@ledger.command("show")
-def ledger_show(as_json: AsJson = False) -> None:
-    """Print the account of every population, and its releases."""
-    from pipeline.ledger import show_command
-
-    show_command(as_json=as_json)
-
-
-@ledger.command("export")
-def ledger_export(
-    population: Annotated[
-        str | None, typer.Option("--population", help="Its name; left out: the one of params.yaml.")
-    ] = None,
-    to: Annotated[Path | None, typer.Option("--to", help="A file; left out: below data/ledger.")] = None,
-) -> None:
-    """Write the whole chain of a population, as evidence that Git keeps."""
-    from pipeline.ledger import export_command
-
-    export_command(population, to)
-
-
-@ledger.command("abandon")
-def ledger_abandon(
-    release: Annotated[str, typer.Argument(help="The 32 hex digits that name the release.")],
-    reason: Annotated[str, typer.Option("--reason", help="Why, for the ledger.")] = "given up by its owner",
-) -> None:
-    """Charge a release that never ended for what it began, and give back the rest of its reservation."""
-    from pipeline.ledger import abandon_command
-
-    abandon_command(release, reason)
 
 
 @app.command()
@@ -234,6 +210,8 @@ def unseal_key(
 
     unseal_command(release, private_key, to)
 
+
+app.add_typer(ledger, name="ledger")
 
 keys = typer.Typer(help="Sign privacy statements and verify signed ones.", no_args_is_help=True)
 app.add_typer(keys, name="keys")

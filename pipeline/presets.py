@@ -15,6 +15,8 @@ from ruamel.yaml.error import YAMLError
 from stages.core.schema import parse
 
 PRESETS = Path("presets")
+GRID = PRESETS / "compare.yaml"
+"""What ``dualpriv compare`` runs: no preset."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ class Preset:
 
 def names() -> list[str]:
     """Return the presets there are."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    return sorted(path.stem for path in PRESETS.glob("*.yaml") if path != GRID)
 
 
 def read_preset(name: str) -> Preset:
@@ -74,7 +76,7 @@ def merge(params: Any, changes: dict[str, Any], where: str) -> None:
 
     Values that are mappings are merged, all others replaced; comments of a round-trip document stay.
     """
-    for keys, value in _leaves(changes):
+    for keys, value in leaves(changes):
         held = params
         for depth, key in enumerate(keys):
             if not isinstance(held, dict) or key not in held:
@@ -85,9 +87,10 @@ def merge(params: Any, changes: dict[str, Any], where: str) -> None:
         held[keys[-1]] = value
 
 
-def _leaves(changes: dict[str, Any], before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def leaves(changes: dict[str, Any], before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield every value that is no mapping, and the keys that lead to it."""
     for key, value in changes.items():
         if isinstance(value, dict):
-            yield from _leaves(value, (*before, key))
+            yield from leaves(value, (*before, key))
         else:
             yield (*before, key), value

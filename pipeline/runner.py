@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -90,18 +90,43 @@ class Runner:
             return "frozen"
         command = [sys.executable, "-m", "dvc", "repro", "--single-item", step.name]
         command += ["--force"] * force + ["--pull"] * pull
+        return self._until_unlocked(command, step.name, say, progress).outcome
+
+    def experiment(
+        self, name: str, changes: Mapping[str, str], targets: Sequence[str], say: Callable[[str], None]
+    ) -> None:
+        """Bring ``targets`` up to date with other parameters, as DVC experiment ``name``; raises as ``run``.
+
+        In a copy of the workspace: the checkout stays as it is, and several may run at once.
+        """
+        command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name]
+        for key, value in changes.items():
+            command += ["--set-param", f"{key}={value}"]
+        self._until_unlocked([*command, *targets], name, say, lambda done, of: None)
+
+    def program(self, module: str, *arguments: str, name: str, say: Callable[[str], None]) -> None:
+        """Run one of our modules to its end; raises as ``run``."""
+        self._until_unlocked([sys.executable, "-m", module, *arguments], name, say, lambda done, of: None)
+
+    def _until_unlocked(
+        self,
+        command: list[str],
+        name: str,
+        say: Callable[[str], None],
+        progress: Callable[[int, int], None],
+    ) -> StageOutput:
         give_up, wait = time.monotonic() + self._lock_patience, FIRST_WAIT
         while True:
-            output = StageOutput(step.name, say, progress)
+            output = StageOutput(name, say, progress)
             tail: deque[str] = deque(maxlen=TAIL)
-            code = self._follow(command, step.name, output, tail)
+            code = self._follow(command, name, output, tail)
             if code == 0:
-                return output.outcome
+                return output
             if self._stopping.is_set():
-                raise Stopped(f"{step.name}: stopped")
+                raise Stopped(f"{name}: stopped")
             if not any(LOCKED.match(line) for line in tail) or time.monotonic() > give_up:
-                raise StageFailed(step.name, output.reason, output.exit_code, tuple(tail))
-            say(f"{step.name}: another DVC process holds the lock; trying again in {wait:g} s")
+                raise StageFailed(name, output.reason, output.exit_code, tuple(tail))
+            say(f"{name}: another DVC process holds the lock; trying again in {wait:g} s")
             self._stopping.wait(wait)
             wait = min(2 * wait, LONGEST_WAIT)
 

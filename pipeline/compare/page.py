@@ -1,0 +1,94 @@
+"""The page of a comparison: what was run, what it reached, and which targets are met."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.compare.grid import Grid
+from pipeline.compare.rehearsals import UNITS, Choice
+from pipeline.compare.table import Cost, Run, cells, methods_table, variants_table
+from pipeline.presets import leaves
+
+
+def page(
+    grid: Grid,
+    runs: Sequence[Run],
+    costs: Sequence[Cost],
+    choices: Sequence[Choice],
+    where: str,
+    path: Path,
+    *,
+    quick: bool,
+) -> str:
+    """Return the page as Markdown."""
+    command = f"dualpriv compare{' --quick' if quick else ''} --grid {path}"
+    zero_shot = sorted({run.zero_shot for run in runs})
+    shown = " or ".join(f"{100 * each:.1f}" for each in zero_shot)
+    parts = [
+        "# Methods under one accountant",
+        f"`{command}`; {where}. {len(runs)} runs, {len(grid.starts)} of each, delta {runs[0].delta:g}, "
+        f"{runs[0].rows} held-out rows. Answered exactly, %: mean, and the range over starts. Zero-shot: "
+        f"{shown}. A star: not above zero-shot by more than the sampling error of the held-out rows (half "
+        "the 95 % interval of a run). Time and bytes above the weights of a whole step on "
+        f"{UNITS} units, as ratios to one of {grid.reference} without privacy: medians and ranges.",
+        methods_table(runs, costs),
+        "![accuracy over epsilon](accuracy.svg)\n\n![accuracy and costs](cost.svg)",
+    ]
+    if grid.variants.list:
+        parts += [
+            "## Ablations and controls",
+            variants_table(runs, costs, grid.variants.of, grid.variants.epsilon),
+        ]
+    targets = _targets(runs, costs, grid)
+    if targets:
+        parts += ["## Targets", targets]
+    parts += [
+        "## Settings",
+        "Chosen for every method at every epsilon on the stand-in, public records in the place of private "
+        "ones, from as many for each; in brackets what each reached on held-out rows of the stand-in.",
+        _settings(choices),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _settings(choices: Sequence[Choice]) -> str:
+    lines = ["| method | epsilon | chosen | tried |", "|---|---|---|---|"]
+    for choice in choices:
+        epsilon = "none" if choice.epsilon is None else f"{choice.epsilon:g}"
+        tried = "; ".join(
+            f"{_words(settings)} ({100 * reached:.1f})" if len(choice.tried) > 1 else _words(settings)
+            for settings, reached in zip(choice.tried, choice.accuracy, strict=True)
+        )
+        lines.append(f"| {choice.method} | {epsilon} | {_words(choice.best)} | {tried} |")
+    return "\n".join(lines)
+
+
+def _words(settings: dict[str, object]) -> str:
+    return ", ".join(f"{'.'.join(keys)} {value}" for keys, value in leaves(settings)) or "as params.yaml"
+
+
+def _targets(runs: Sequence[Run], costs: Sequence[Cost], grid: Grid) -> str:
+    """Say whether Dual-Priv holds what it should beside DP-SGD and without privacy, where all were run."""
+    mean = {(cell.name, cell.epsilon): cell.mean for cell in cells(runs) if cell.group == "method"}
+    ratio = {cost.name: cost for cost in costs if cost.epsilon is not None}
+    ours, peer = grid.variants.of, grid.reference
+    said = []
+    if (ours, 8.0) in mean and (peer, 8.0) in mean:
+        apart = 100 * (mean[ours, 8.0] - mean[peer, 8.0])
+        said.append(
+            _verdict(f"{ours} against {peer} at epsilon 8: {apart:+.1f} points, wanted 0", apart >= 0)
+        )
+        time, size = ratio[ours].time / ratio[peer].time, ratio[ours].bytes / ratio[peer].bytes
+        said.append(_verdict(f"at {time:.2f} x its time, wanted 0.5 at most", time <= 0.5))
+        said.append(_verdict(f"and {size:.2f} x its bytes, wanted 0.45 at most", size <= 0.45))
+    for epsilon, most in ((8.0, 5.0), (3.0, 10.0)):
+        if (ours, epsilon) in mean and (ours, None) in mean:
+            lost = 100 * (mean[ours, None] - mean[ours, epsilon])
+            text = (
+                f"{ours} at epsilon {epsilon:g}: {lost:.1f} points below no privacy, wanted {most:g} at most"
+            )
+            said.append(_verdict(text, lost <= most))
+    return "\n".join(said)
+
+
+def _verdict(text: str, is_met: bool) -> str:
+    return f"- {text}: {'met' if is_met else 'missed'}"

@@ -1,0 +1,81 @@
+"""Settings of every method chosen on public records, and what its steps cost: kept, and asked for once."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.compare.grid import Grid, Method, at, budgets, params_of
+from pipeline.runner import Runner
+from stages.core.canonical import canonical_json
+from stages.core.files import read_json, write_json
+from stages.core.scratch import scratch_folder
+
+UNITS, PAIRS = 64, 7
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was tried for a method at an epsilon, and what it reached on the stand-in."""
+
+    method: str
+    epsilon: float | None
+    tried: tuple[dict[str, Any], ...]
+    accuracy: tuple[float, ...]
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """Return the settings that reached most; the first of equals."""
+        return self.tried[max(range(len(self.tried)), key=lambda index: self.accuracy[index])]
+
+
+@dataclass(frozen=True)
+class Rehearsals:
+    """Asks processes of their own, and keeps their answers in scratch/compare."""
+
+    runner: Runner
+    base: Mapping[str, Any]
+    grid: Grid
+    code: str
+
+    def choices(self, jobs: int, done: Callable[[str], None]) -> list[Choice]:
+        """Return what was chosen for every method at every epsilon."""
+        wanted = [(method, epsilon) for method in self.grid.methods for epsilon in budgets(self.grid, method)]
+        with ThreadPoolExecutor(jobs) as pool:
+            futures = {pool.submit(self._choice, *each): index for index, each in enumerate(wanted)}
+            try:
+                for future in as_completed(futures):
+                    future.result()
+                    done(f"settings of {wanted[futures[future]][0].name}")
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                self.runner.stop()
+                raise
+            return [future.result() for future in futures]
+
+    def _choice(self, method: Method, epsilon: float | None) -> Choice:
+        own = (self.base, self.grid, method.params)
+        runs = [params_of(*own, settings, at(epsilon)) for settings in method.choose]
+        if len(runs) == 1:  # nothing to choose from
+            return Choice(method.name, epsilon, method.choose, (0.0,))
+        accuracy = self._asked({"what": "accuracies", "runs": runs}, f"settings of {method.name}")
+        return Choice(method.name, epsilon, method.choose, tuple(accuracy))
+
+    def costs(self, runs: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return time and bytes of a step of each run, relative to the first, and the machine."""
+        request = {"what": "costs", "runs": runs, "units": UNITS, "pairs": PAIRS}
+        found: dict[str, Any] = self._asked(request, "costs")
+        return found
+
+    def _asked(self, request: dict[str, Any], name: str) -> Any:
+        stand_in = {**asdict(self.grid.stand_in), "path": str(self.grid.stand_in.path)}
+        whole = {**request, "stand_in": stand_in, "code": self.code}
+        key = hashlib.sha256(canonical_json(whole)).hexdigest()[:32]
+        folder = scratch_folder("compare", "asked")
+        answer = folder / f"{key}.answer.json"
+        if not answer.is_file():
+            write_json(folder / f"{key}.json", whole)
+            paths = [str(folder / f"{key}.json"), str(answer)]
+            self.runner.program("pipeline.compare.rehearse", *paths, name=name, say=lambda line: None)
+        return read_json(answer)

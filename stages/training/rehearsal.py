@@ -1,0 +1,125 @@
+"""A training run on public records, in memory: to choose settings, and to measure what a step costs.
+
+Nothing is planned, reserved or charged, for every record is public; what runs is the code of stage finetune.
+"""
+
+import os
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from stages.core.params import read_section
+from stages.core.ranks import ALONE
+from stages.core.seed import Seed
+from stages.core.speed import Speed
+from stages.evaluation.accuracy import accuracy_by_kind
+from stages.privacy.accounting import Target
+from stages.privacy.plan import Plan
+from stages.privacy.planning import plan_for
+from stages.privacy.population import Population
+from stages.privacy.sampling import Sampling
+from stages.privacy.stream import RunKey, Streams
+from stages.records.encoded import EncodedSet
+from stages.trainable.settings import Trainable
+from stages.training.estimators import Estimator
+from stages.training.intents import Intents
+from stages.training.learner import Learner
+from stages.training.loop import Choices, train
+from stages.training.optimizer import Optim
+from stages.training.preparation import learner_for
+from stages.training.run_folder import RunFolder
+from stages.training.update_pruning import Update
+from stages.vlm.selection import TokenSelection
+from stages.vlm.source import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsal:
+    """The sections of params.yaml that a run hangs on, and the files that it reads."""
+
+    target: Target
+    population: Population
+    sampling: Sampling
+    estimator: Estimator
+    trainable: Trainable
+    update: Update
+    optim: Optim
+    model: Model
+    seed: Seed
+    tokens: TokenSelection
+    backbone: Path
+    public: Path
+    pruning: Path
+
+    @classmethod
+    def of(cls, params: dict[str, Any]) -> "Rehearsal":
+        """Read what ``params`` say; the files are those of the checkout."""
+        return cls(
+            target=read_section(params, "privacy", Target),
+            population=read_section(params, "population", Population),
+            sampling=read_section(params, "sampling", Sampling),
+            estimator=read_section(params, "estimator", Estimator),
+            trainable=read_section(params, "trainable", Trainable),
+            update=read_section(params, "update", Update),
+            optim=read_section(params, "optim", Optim),
+            model=read_section(params, "model", Model),
+            seed=read_section(params, "seed", Seed),
+            tokens=read_section(params, "tokens", TokenSelection),
+            backbone=Path("models/backbone"),
+            public=Path("data/records/public"),
+            pruning=Path("data/calibrate/pruning.json"),
+        )
+
+    def plan(self) -> Plan:
+        """Solve for the noise of the real run."""
+        return plan_for(
+            self.estimator.kind,
+            self.target,
+            self.population,
+            self.sampling,
+            clipping=self.estimator.clipping(),
+            rows_per_unit=self.estimator.rows_per_unit,
+            directions=self.estimator.directions(self.seed.start),
+            noise=self.estimator.zeroth_order.noise,
+        )
+
+    def plan_among(self, units: int) -> Plan:
+        """Return the plan with a batch that so many units give, and noise that is as large beside it.
+
+        So a small public set shows the signal and the noise of the real run.
+        """
+        plan = self.plan()
+        batch = plan.sampling.rate * units
+        noise = plan.noise_multiplier
+        if noise is not None:
+            noise *= batch / plan.sampling.expected_batch
+        return replace(plan, noise_multiplier=noise, sampling=replace(plan.sampling, expected_batch=batch))
+
+    def learner(self, encoded: EncodedSet, speed: Speed) -> Learner:
+        """Return a fresh model with adapters over ``encoded``, prepared as for the real run."""
+        return learner_for(self, self.plan(), encoded, speed, ALONE, None)
+
+    def accuracy(self, encoded: EncodedSet, heldout: EncodedSet, speed: Speed) -> float:
+        """Train on ``encoded``, both sets public, and return the share of exact answers on ``heldout``."""
+        learner = self.learner(encoded, speed)
+        rehearse(learner, self.plan_among(len(encoded.rows_by_unit())), self.choices())
+        found = accuracy_by_kind("score", learner.model, learner.family, heldout, speed.micro_batch)["all"]
+        return found.correct / found.rows
+
+    def choices(self) -> Choices:
+        """Return the public choices of the run."""
+        return Choices(self.optim, self.update, self.seed.start)
+
+
+def rehearse(learner: Learner, plan: Plan, choices: Choices) -> float:
+    """Train with a fresh run key that nobody keeps; the learner holds what was learned. Returns seconds."""
+    streams = Streams(RunKey.fresh(), os.urandom(16).hex(), "finetune")
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder))
+        intents = Intents(run.intents, {"release": streams.release_id(), "plan": plan.to_json()})
+        start = time.perf_counter()
+        every = learner.speed.checkpoint_every
+        learner.trainable.assign(train(plan, choices, learner, streams, intents, run, every))
+        return time.perf_counter() - start
