@@ -177,7 +177,7 @@ def compare(
         Path | None,
         typer.Option("--out", help="A folder for tables and charts; left out: benchmarks/compare."),
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs at once, which share the cores.")] = 2,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs at once, which share the cores.")] = 3,
 ) -> None:
     """Run every method under one accountant on public records, and write tables and charts."""
     from pipeline.compare.command import compare_command

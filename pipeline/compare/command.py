@@ -11,7 +11,7 @@ import typer
 
 from pipeline.compare.experiments import code_key, experiments_of, known, lend_identity, result, run_missing
 from pipeline.compare.figures import charts
-from pipeline.compare.grid import Arm, Grid, arms, budgets, read_grid
+from pipeline.compare.grid import Arm, Grid, arms, at, budgets, params_of, read_grid
 from pipeline.compare.page import page
 from pipeline.compare.rehearsals import Choice, Rehearsals
 from pipeline.compare.table import Cost, Run, csv_of
@@ -93,12 +93,15 @@ def _runs(
 def _costs(asked: Rehearsals, grid: Grid, every: list[Arm]) -> tuple[list[Cost], str]:
     """Measure a step of every method and variant beside one of the reference without privacy."""
     arm_of = {(arm.name, arm.epsilon is None): arm for arm in every}
-    reference = arm_of.pop((grid.reference, True))
-    wanted = [reference, *arm_of.values()]
-    found = asked.costs([arm.params for arm in wanted])
+    reference = next(arm for arm in every if arm.name == grid.reference)
+    plain = params_of(reference.params, grid, at(None))
+    wanted = [arm for arm in arm_of.values() if arm.epsilon is not None]
+    with progress("compare: costs", 1) as advance:
+        found = asked.costs([plain, *(arm.params for arm in wanted)])
+        advance(1)
     costs = [
-        Cost(arm.name, arm.epsilon, row["time"], row["low"], row["high"], row["bytes"])
-        for arm, row in zip(wanted, found["rows"], strict=True)
+        Cost(arm.name, row["time"], row["low"], row["high"], row["bytes"])
+        for arm, row in zip(wanted, found["rows"][1:], strict=True)
     ]
     return costs, found["about"]
 

@@ -52,7 +52,7 @@ def _cost(alt: Any, runs: Sequence[Run], costs: Sequence[Cost]) -> Any:
     rows = [
         {"method": cost.name, "cost": what, "ratio": ratio, "accuracy": mean[cost.name]}
         for cost in costs
-        if cost.epsilon is not None and cost.name in mean
+        if cost.name in mean
         for what, ratio in (("time", cost.time), ("bytes", cost.bytes))
     ]
     points = (

@@ -42,6 +42,7 @@ class Variants:
 
     of: str
     epsilon: float
+    starts: tuple[int, ...]
     list: tuple[Variant, ...]
 
 
@@ -53,6 +54,7 @@ class Quick:
     starts: tuple[int, ...]
     settings: int
     """How many of each method's settings are tried."""
+    without_noise: bool
     variants: bool
     params: dict[str, Any]
 
@@ -82,8 +84,6 @@ class Grid:
                 raise ValueError(f"there is no method '{name}' in the comparison; there are: {names}")
         if len(set(names)) < len(names):
             raise ValueError(f"methods of the comparison have the same name: {names}")
-        if not next(method for method in self.methods if method.name == self.reference).without_noise:
-            raise ValueError(f"the reference, '{self.reference}', has to run without noise too")
         if self.variants.list and self.variants.epsilon not in self.epsilons:
             raise ValueError(f"variants run at epsilon {self.variants.epsilon:g}, at which no method runs")
         if len({len(method.choose) for method in self.methods}) > 1:
@@ -99,7 +99,12 @@ class Grid:
             starts=self.quick.starts,
             params=params,
             methods=tuple(
-                replace(method, choose=method.choose[: self.quick.settings]) for method in self.methods
+                replace(
+                    method,
+                    choose=method.choose[: self.quick.settings],
+                    without_noise=method.without_noise and self.quick.without_noise,
+                )
+                for method in self.methods
             ),
             variants=self.variants if self.quick.variants else replace(self.variants, list=()),
         )
@@ -159,7 +164,7 @@ def arms(base: Mapping[str, Any], grid: Grid, chosen: Chosen) -> Iterator[Arm]:
     of, only = grid.variants.of, grid.variants.epsilon
     method = next(method for method in grid.methods if method.name == of)
     for variant in grid.variants.list:
-        for start in grid.starts:
+        for start in grid.variants.starts:
             settings = (method.params, chosen[of, only], at(only), {"seed": {"start": start}})
             params = params_of(base, grid, *settings, variant.params)
             yield Arm(variant.name, variant.group, only, start, params)

@@ -69,7 +69,7 @@ def _words(settings: dict[str, object]) -> str:
 def _targets(runs: Sequence[Run], costs: Sequence[Cost], grid: Grid) -> str:
     """Say whether Dual-Priv holds what it should beside DP-SGD and without privacy, where all were run."""
     mean = {(cell.name, cell.epsilon): cell.mean for cell in cells(runs) if cell.group == "method"}
-    ratio = {cost.name: cost for cost in costs if cost.epsilon is not None}
+    ratio = {cost.name: cost for cost in costs}
     ours, peer = grid.variants.of, grid.reference
     said = []
     if (ours, 8.0) in mean and (peer, 8.0) in mean:

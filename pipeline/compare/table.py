@@ -52,11 +52,9 @@ class Run:
 
 @dataclass(frozen=True)
 class Cost:
-    """A step beside one of the reference without privacy."""
+    """A step with privacy beside one of the reference without."""
 
     name: str
-    epsilon: float | None
-    """None: as it runs without privacy."""
     time: float
     low: float
     high: float
@@ -101,12 +99,12 @@ def cells(runs: Iterable[Run]) -> list[Cell]:
 
 def csv_of(runs: Sequence[Run], costs: Sequence[Cost], settings: dict[tuple[str, float | None], str]) -> str:
     """Return one line a run, its costs and chosen settings beside it."""
-    by_name = {(cost.name, cost.epsilon is None): cost for cost in costs}
+    by_name = {cost.name: cost for cost in costs}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*(field.name for field in fields(Run)), "time_ratio", "bytes_ratio", "settings"])
     for run in runs:
-        cost = by_name.get((run.name, run.epsilon is None))
+        cost = by_name.get(run.name) if run.epsilon is not None else None
         values = ["" if value is None else value for value in vars(run).values()]
         ratios = ["", ""] if cost is None else [f"{cost.time:.4f}", f"{cost.bytes:.4f}"]
         writer.writerow([*values, *ratios, settings.get((run.name, run.epsilon), "")])
@@ -119,7 +117,7 @@ def methods_table(runs: Sequence[Run], costs: Sequence[Cost]) -> str:
     epsilons = list(dict.fromkeys(cell.epsilon for cell in own if cell.epsilon is not None))
     heads = [f"epsilon {epsilon:g}" for epsilon in epsilons] + ["no privacy"]
     by = {(cell.name, cell.epsilon): cell for cell in own}
-    by_name = {cost.name: cost for cost in costs if cost.epsilon is not None}
+    by_name = {cost.name: cost for cost in costs}
     lines = [
         "| method | " + " | ".join(heads) + " | time of a step | bytes of a step |",
         "|---" * (len(heads) + 3) + "|",
@@ -135,7 +133,7 @@ def variants_table(runs: Sequence[Run], costs: Sequence[Cost], of: str, epsilon:
     """Return ablations and controls beside the method that they are of."""
     found = cells(runs)
     base = next(cell for cell in found if cell.name == of and cell.epsilon == epsilon)
-    by_name = {cost.name: cost for cost in costs if cost.epsilon is not None}
+    by_name = {cost.name: cost for cost in costs}
     lines = [
         f"| {of} at epsilon {epsilon:g} | accuracy, % | points | time of a step | bytes of a step |",
         "|---" * 5 + "|",
