@@ -93,15 +93,23 @@ class Runner:
         return self._until_unlocked(command, step.name, say, progress).outcome
 
     def experiment(
-        self, name: str, changes: Mapping[str, str], targets: Sequence[str], say: Callable[[str], None]
+        self,
+        name: str,
+        changes: Mapping[str, str],
+        targets: Sequence[str],
+        say: Callable[[str], None],
+        copied: Sequence[str] = (),
     ) -> None:
         """Bring ``targets`` up to date with other parameters, as DVC experiment ``name``; raises as ``run``.
 
-        In a copy of the workspace: the checkout stays as it is, and several may run at once.
+        In a copy of the workspace: the checkout stays as it is, and several may run at once. ``copied`` are
+        paths that neither Git nor DVC knows, and that the copy needs.
         """
         command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name]
         for key, value in changes.items():
             command += ["--set-param", f"{key}={value}"]
+        for path in copied:
+            command += ["--copy-paths", path]
         self._until_unlocked([*command, *targets], name, say, lambda done, of: None)
 
     def program(self, module: str, *arguments: str, name: str, say: Callable[[str], None]) -> None:

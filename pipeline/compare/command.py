@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -36,7 +37,9 @@ def compare_command(path: Path, out: Path, *, quick: bool, jobs: int) -> None:
     _require_public(read_section(base, "population", Population))
     lend_identity(root)
     signal.signal(signal.SIGTERM, _interrupt)
-    code, runner = code_key(root), Runner(root)
+    data = params_of(base, grid)["data"]
+    records = (Path(data["private"]["path"]), Path(data["public"]["path"]), grid.stand_in.path)
+    code, runner = code_key(root, records), Runner(root)
     asked = Rehearsals(runner, base, grid, code)
     own_threads = os.environ.get(THREADS)
     try:
@@ -44,7 +47,7 @@ def compare_command(path: Path, out: Path, *, quick: bool, jobs: int) -> None:
         choices = _choices(asked, grid, jobs)
         chosen = {(choice.method, choice.epsilon): choice.best for choice in choices}
         every = list(arms(base, grid, chosen))
-        runs = _runs(root, runner, base, every, code, jobs)
+        runs = _runs(root, runner, base, every, code, grid.copied, jobs)
         os.environ[THREADS] = own_threads or "0"
         costs, where = _costs(asked, grid, every)
     except StageFailed as failure:
@@ -77,7 +80,13 @@ def _choices(asked: Rehearsals, grid: Grid, jobs: int) -> list[Choice]:
 
 
 def _runs(
-    root: Path, runner: Runner, base: dict[str, Any], every: list[Arm], code: str, jobs: int
+    root: Path,
+    runner: Runner,
+    base: dict[str, Any],
+    every: list[Arm],
+    code: str,
+    copied: Sequence[str],
+    jobs: int,
 ) -> list[Run]:
     """Return all runs; those that no earlier call has made are made now."""
     experiments = experiments_of(base, every, code)
@@ -85,7 +94,7 @@ def _runs(
     missing = [each for each in {each.name: each for each in experiments}.values() if each.name not in made]
     with progress("compare: runs", len(missing), rate=True) as advance:
         done = iter(range(1, len(missing) + 1))
-        run_missing(runner, missing, jobs, lambda each: advance(next(done)))
+        run_missing(runner, missing, copied, jobs, lambda each: advance(next(done)))
     made = known(root)
     return [Run.of(each.arm, each.name, *result(root, made[each.name])) for each in experiments]
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from pipeline.compare.grid import Arm, changed_keys
 from pipeline.presets import leaves
 from pipeline.runner import Runner
 from stages.core.canonical import canonical_json
+from stages.core.files import sha256
 
 TARGETS = ("evaluate", "account")
 """What a comparison reads of a run; everything upstream of these runs, or is taken from DVC's cache."""
@@ -60,11 +61,13 @@ def spelled(value: Any) -> str:
     return json.dumps(value)
 
 
-def code_key(root: Path) -> str:
-    """Return what changes with code, parameters and records: what is committed of them and what is not."""
+def code_key(root: Path, records: Iterable[Path]) -> str:
+    """Return what changes with code and with records: what is committed of the code and what is not."""
     committed = [_git(root, "rev-parse", f"HEAD:{name}") for name in _DECIDES]
     changed = _git(root, "diff", "HEAD", "--", *_DECIDES)
-    return hashlib.sha256("\n".join([*committed, changed]).encode()).hexdigest()
+    files = (file for path in records for file in ([path] if path.is_file() else sorted(path.rglob("*"))))
+    read = [f"{file} {sha256(file)}" for file in files if file.is_file()]
+    return hashlib.sha256("\n".join([*committed, changed, *read]).encode()).hexdigest()
 
 
 def known(root: Path) -> dict[str, str]:
@@ -81,12 +84,16 @@ def result(root: Path, commit: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def run_missing(
-    runner: Runner, missing: Sequence[Experiment], jobs: int, done: Callable[[Experiment], None]
+    runner: Runner,
+    missing: Sequence[Experiment],
+    copied: Sequence[str],
+    jobs: int,
+    done: Callable[[Experiment], None],
 ) -> None:
     """Run experiments, ``jobs`` at once, and tell of each that has ended; the first that fails stops all."""
     with ThreadPoolExecutor(jobs) as pool:
         running = {
-            pool.submit(runner.experiment, each.name, each.changes, TARGETS, lambda line: None): each
+            pool.submit(runner.experiment, each.name, each.changes, TARGETS, _unsaid, copied): each
             for each in missing
         }
         try:
@@ -97,6 +104,10 @@ def run_missing(
             pool.shutdown(wait=False, cancel_futures=True)
             runner.stop()
             raise
+
+
+def _unsaid(line: str) -> None:
+    """Lines of many runs at once help nobody; the last ones are told where a run fails."""
 
 
 def lend_identity(root: Path) -> None:

@@ -68,6 +68,8 @@ class Grid:
     """Values of ``seed.start``; every run draws a key of its own besides."""
     stand_in: Source
     """Public records in the place of the private ones, to choose settings on."""
+    copied: tuple[str, ...]
+    """Paths that runs read and that neither Git nor DVC knows."""
     params: dict[str, Any]
     """What every run sets."""
     reference: str

@@ -16,6 +16,7 @@ epsilons: [4.0, 8.0]
 starts: [0, 1]
 stand_in: {path: data/demonstration/public.parquet, rows: null, format: messages, unit: image_id, kind: kind,
            split: null, on_bad_record: stop}
+copied: []
 params:
   sampling: {steps: 2}
   calibrate: {candidates: [[6, 3]], keep_fidelity: null, step_limit: 1.0, beside: []}
