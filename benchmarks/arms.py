@@ -6,58 +6,29 @@ from pathlib import Path
 import torch
 
 from stages.core.files import read_json
-from stages.core.params import read_params, read_section
+from stages.core.params import read_params
 from stages.core.speed import Speed, use
 from stages.evaluation.accuracy import accuracy_by_kind
-from stages.privacy.accounting import Target
 from stages.privacy.plan import Plan
-from stages.privacy.planning import plan_for
-from stages.privacy.population import Population
-from stages.privacy.sampling import Sampling
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.records.encoded import EncodedSet
 from stages.trainable.adapters import attach
-from stages.trainable.settings import Trainable
-from stages.training.estimators import Estimator
 from stages.training.learner import Learner
 from stages.training.loop import Choices
-from stages.training.optimizer import Optim
-from stages.training.rehearsal import rehearse
-from stages.training.update_pruning import Update
+from stages.training.rehearsal import Rehearsal, rehearse
 from stages.vlm.attribution import first_axis
 from stages.vlm.family import load
 from stages.vlm.loaded import Loaded
 from stages.vlm.selection import Rule, TokenSelection
-from stages.vlm.source import Model
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The sections of ``params.yaml`` that a training run needs."""
-
-    target: Target
-    population: Population
-    sampling: Sampling
-    estimator: Estimator
-    trainable: Trainable
-    update: Update
-    optim: Optim
-    model: Model
+class Settings(Rehearsal):
+    """A run of ``params.yaml``, and others that differ from it in one place."""
 
     @classmethod
     def read(cls) -> "Settings":
-        """Read them from ``params.yaml`` in the current directory."""
-        params = read_params()
-        return cls(
-            target=read_section(params, "privacy", Target),
-            population=read_section(params, "population", Population),
-            sampling=read_section(params, "sampling", Sampling),
-            estimator=read_section(params, "estimator", Estimator),
-            trainable=read_section(params, "trainable", Trainable),
-            update=read_section(params, "update", Update),
-            optim=read_section(params, "optim", Optim),
-            model=read_section(params, "model", Model),
-        )
+        """Read ``params.yaml`` in the current directory."""
+        return cls.of(read_params())
 
     def as_kind(self, kind: str) -> "Settings":
         """Return the settings with another estimator."""
@@ -74,19 +45,6 @@ class Settings:
     def as_expected_batch(self, expected_batch: float) -> "Settings":
         """Return the settings with another public divisor of the noisy sum."""
         return replace(self, sampling=replace(self.sampling, expected_batch=expected_batch))
-
-    def plan(self) -> Plan:
-        """Solve for the noise."""
-        return plan_for(
-            self.estimator.kind,
-            self.target,
-            self.population,
-            self.sampling,
-            clipping=self.estimator.clipping(),
-            rows_per_unit=self.estimator.rows_per_unit,
-            directions=self.estimator.directions(0),
-            noise=self.estimator.zeroth_order.noise,
-        )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from stages.core.params import read_section
 from stages.core.ranks import ALONE
@@ -54,7 +54,7 @@ class Rehearsal:
     pruning: Path
 
     @classmethod
-    def of(cls, params: dict[str, Any]) -> "Rehearsal":
+    def of(cls, params: dict[str, Any]) -> Self:
         """Read what ``params`` say; the files are those of the checkout."""
         return cls(
             target=read_section(params, "privacy", Target),
