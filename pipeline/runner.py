@@ -92,29 +92,22 @@ class Runner:
         command += ["--force"] * force + ["--pull"] * pull
         return self._until_unlocked(command, step.name, say, progress).outcome
 
-    def experiment(
-        self,
-        name: str,
-        changes: Mapping[str, str],
-        targets: Sequence[str],
-        say: Callable[[str], None],
-        copied: Sequence[str] = (),
-    ) -> None:
-        """Bring ``targets`` up to date with other parameters, as DVC experiment ``name``; raises as ``run``.
-
-        In a copy of the workspace: the checkout stays as it is, and several may run at once. ``copied`` are
-        paths that neither Git nor DVC knows, and that the copy needs.
-        """
-        command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name]
+    def experiment(self, name: str, changes: Mapping[str, str], targets: Sequence[str]) -> None:
+        """Bring ``targets`` up to date with other parameters, as a DVC experiment; raises as ``run``."""
+        command = [sys.executable, "-m", "dvc", "exp", "run", "--name", name]
         for key, value in changes.items():
             command += ["--set-param", f"{key}={value}"]
-        for path in copied:
-            command += ["--copy-paths", path]
-        self._until_unlocked([*command, *targets], name, say, lambda done, of: None)
+        self._until_unlocked([*command, *targets], name, _unsaid, lambda done, of: None)
 
-    def program(self, module: str, *arguments: str, name: str, say: Callable[[str], None]) -> None:
+    def program(self, module: str, *arguments: str, name: str) -> None:
         """Run one of our modules to its end; raises as ``run``."""
-        self._until_unlocked([sys.executable, "-m", module, *arguments], name, say, lambda done, of: None)
+        tail: deque[str] = deque(maxlen=TAIL)
+        output = StageOutput(name, tail.append, lambda done, of: None)
+        code = self._follow([sys.executable, "-m", module, *arguments], name, output, deque(maxlen=0))
+        if self._stopping.is_set():
+            raise Stopped(f"{name}: stopped")
+        if code != 0:
+            raise StageFailed(name, tail[-1] if tail else f"ended with {code}", code, tuple(tail))
 
     def _until_unlocked(
         self,
@@ -195,6 +188,10 @@ class Runner:
             process.communicate(timeout=self._grace)
         except subprocess.TimeoutExpired:
             _signal_group(process, signal.SIGKILL)
+
+
+def _unsaid(line: str) -> None:
+    """Lines of many runs at once help nobody; the last ones are told where one fails."""
 
 
 def environment() -> dict[str, str]:

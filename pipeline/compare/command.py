@@ -1,122 +1,155 @@
 """The command ``dualpriv compare``: settings from public records, the grid, its tables and charts."""
 
-import os
 import signal
 import sys
-from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import typer
 
-from pipeline.compare.experiments import code_key, experiments_of, known, lend_identity, result, run_missing
+from pipeline.compare.clones import Clone, require_committed, unknown_to_git
+from pipeline.compare.experiments import code_key, experiments_of, known, result, run_missing
 from pipeline.compare.figures import charts
 from pipeline.compare.grid import Arm, Grid, arms, at, budgets, params_of, read_grid
 from pipeline.compare.page import page
 from pipeline.compare.rehearsals import Choice, Rehearsals
+from pipeline.compare.surroundings import alone, of_the_checkout, threads_of, with_identity
 from pipeline.compare.table import Cost, Run, csv_of
-from pipeline.presets import leaves
+from pipeline.presets import leaves, merge
 from pipeline.runner import Runner, StageFailed
 from stages.core.files import write_text
 from stages.core.params import read_params, read_section
 from stages.core.progress import progress
+from stages.core.scratch import scratch_folder
 from stages.privacy.population import Population
+from stages.records.data import Data
+from stages.vlm.source import Model
 
-THREADS = "DUALPRIV_SPEED_THREADS"
+PREPARED = ("models/backbone", "data/records/public", "data/calibrate/pruning.json")
+"""What rehearsals read of an earlier pass."""
 
 
 def compare_command(path: Path, out: Path, *, quick: bool, jobs: int) -> None:
     """Run what is missing of the comparison and write it to ``out``; exit 2 for a mistake, 1 if a run fails.
 
-    Runs are DVC experiments: found again by a later call, and no file of the checkout but ``out`` changes.
+    Runs are DVC experiments, each a release of a public population that the ledger records, made in private
+    clones and found again by a later call. No file of the checkout but ``out`` changes.
     """
     whole = read_grid(path)
     grid, root = whole.quickly() if quick else whole, Path.cwd()
     base = read_params()
-    _require_public(read_section(base, "population", Population))
-    lend_identity(root)
+    _require_ready(root, base, grid)
     signal.signal(signal.SIGTERM, _interrupt)
-    data = params_of(base, grid)["data"]
-    records = (Path(data["private"]["path"]), Path(data["public"]["path"]), grid.stand_in.path)
-    code, runner = code_key(root, records), Runner(root)
-    asked = Rehearsals(runner, base, grid, code)
-    own_threads = os.environ.get(THREADS)
+    code = code_key(root, _inputs(base, grid))
+    asked = Rehearsals(Runner(root), base, grid, code)
     try:
-        os.environ[THREADS] = own_threads or str(max(1, (os.cpu_count() or 1) // jobs))
-        choices = _choices(asked, grid, jobs)
-        chosen = {(choice.method, choice.epsilon): choice.best for choice in choices}
-        every = list(arms(base, grid, chosen))
-        runs = _runs(root, runner, base, every, code, grid.copied, jobs)
-        os.environ[THREADS] = own_threads or "0"
-        costs, where = _costs(asked, grid, every)
+        with alone(), with_identity(root):
+            with threads_of(jobs, base["speed"]["threads"]):
+                choices = _choices(asked, grid, jobs)
+                chosen = {(choice.method, choice.epsilon): choice.best for choice in choices}
+                every = list(arms(base, grid, chosen))
+                runs = _runs(root, base, grid, every, code, jobs)
+            costs, where = _costs(asked, grid, every)
     except StageFailed as failure:
-        said = "\n".join(failure.tail)
-        print(f"{said}\ndualpriv: {failure}", file=sys.stderr)
+        print("\n".join([*failure.tail, f"dualpriv: {failure}"]), file=sys.stderr)
         raise typer.Exit(2 if failure.is_mistake else 1) from None
-    settings = {(choice.method, choice.epsilon): _spelled(choice) for choice in choices}
     found = page(grid, runs, costs, choices, where, path, quick=quick)
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "results.csv", csv_of(runs, costs, settings))
+    write_text(out / "results.csv", csv_of(runs, costs, settings_of(grid, choices)))
     for name, chart in charts(runs, costs).items():
         write_text(out / f"{name}.svg", chart)
     write_text(out / "README.md", found)
     print(found)
 
 
-def _require_public(population: Population) -> None:
+def _require_ready(root: Path, base: dict[str, Any], grid: Grid) -> None:
+    """Refuse, before anything runs, people who are not public and a checkout that is not prepared."""
+    for method in grid.methods:
+        params = params_of(base, grid, method.params)
+        _require_public(read_section(params, "population", Population), params)
+    require_committed(root)
+    for needed in PREPARED:
+        if not (root / needed).exists():
+            raise ValueError(f"{needed} is missing: run `dvc repro calibrate` first")
+
+
+def _require_public(population: Population, params: dict[str, Any]) -> None:
     if not population.public:
         raise ValueError(
             f"every run of a comparison is a release, and population '{population.name}' is not public: "
             "compare on public records, and fine-tune these people's once, with what did best"
         )
+    said = (params["profile"]["on"], params["calibrate"]["on"], params["evaluate"]["release"])
+    if said != ("public", "public", "public"):
+        raise ValueError(
+            "settings are chosen for runs whose other choices cost nothing: set profile.on, calibrate.on and "
+            "evaluate.release to public"
+        )
+
+
+def _inputs(base: dict[str, Any], grid: Grid) -> list[Path]:
+    """Return what runs read beside what stages write: records, and the model's directory."""
+    found = {grid.stand_in.path}
+    for method in grid.methods:
+        params = params_of(base, grid, method.params)
+        data, model = read_section(params, "data", Data), read_section(params, "model", Model)
+        found |= {data.private.path, data.public.path, model.path}
+    return sorted(path for path in found if path.exists())
 
 
 def _choices(asked: Rehearsals, grid: Grid, jobs: int) -> list[Choice]:
     total = sum(len(budgets(grid, method)) for method in grid.methods)
     with progress("compare: settings", total) as advance:
         done = iter(range(1, total + 1))
-        return asked.choices(jobs, lambda name: advance(next(done)))
+        return asked.choices(jobs, lambda: advance(next(done)))
 
 
-def _runs(
-    root: Path,
-    runner: Runner,
-    base: dict[str, Any],
-    every: list[Arm],
-    code: str,
-    copied: Sequence[str],
-    jobs: int,
-) -> list[Run]:
+def _runs(root: Path, base: dict[str, Any], grid: Grid, every: list[Arm], code: str, jobs: int) -> list[Run]:
     """Return all runs; those that no earlier call has made are made now."""
     experiments = experiments_of(base, every, code)
     made = known(root)
     missing = [each for each in {each.name: each for each in experiments}.values() if each.name not in made]
-    with progress("compare: runs", len(missing), rate=True) as advance:
+    with progress("compare: runs", len(missing), rate=True) as advance, of_the_checkout():
+        linked = unknown_to_git(root, _inputs(base, grid))
+        folder = scratch_folder("compare", "clones")
+        clones = [Clone.of(root, folder / str(job), linked) for job in range(min(jobs, len(missing)))]
         done = iter(range(1, len(missing) + 1))
-        run_missing(runner, missing, copied, jobs, lambda each: advance(next(done)))
+        run_missing(clones, missing, lambda: advance(next(done)))
+        for clone in clones:
+            clone.remove()
     made = known(root)
-    return [Run.of(each.arm, each.name, *result(root, made[each.name])) for each in experiments]
+    lost = [each.name for each in experiments if each.name not in made]
+    if lost:
+        raise ValueError(f"experiments {lost[:3]} have ended without results: compare again")
+    return [Run.of(each.arm, each.name, *result(root, each.name, made[each.name])) for each in experiments]
 
 
 def _costs(asked: Rehearsals, grid: Grid, every: list[Arm]) -> tuple[list[Cost], str]:
     """Measure a step of every method and variant beside one of the reference without privacy."""
-    arm_of = {(arm.name, arm.epsilon is None): arm for arm in every}
-    reference = next(arm for arm in every if arm.name == grid.reference)
-    plain = params_of(reference.params, grid, at(None))
-    wanted = [arm for arm in arm_of.values() if arm.epsilon is not None]
+    arm_of = {arm.name: arm for arm in every if arm.epsilon is not None}
+    plain = deepcopy(arm_of[grid.reference].params)
+    merge(plain, at(None), "the comparison")
     with progress("compare: costs", 1) as advance:
-        found = asked.costs([plain, *(arm.params for arm in wanted)])
+        found = asked.costs([plain, *(arm.params for arm in arm_of.values())])
         advance(1)
     costs = [
-        Cost(arm.name, row["time"], row["low"], row["high"], row["bytes"])
-        for arm, row in zip(wanted, found["rows"][1:], strict=True)
+        Cost(name, row["time"], row["low"], row["high"], row["bytes"])
+        for name, row in zip(arm_of, found["rows"][1:], strict=True)
     ]
     return costs, found["about"]
 
 
-def _spelled(choice: Choice) -> str:
-    return " ".join(f"{'.'.join(keys)}={value}" for keys, value in leaves(choice.best))
+def settings_of(grid: Grid, choices: list[Choice]) -> dict[tuple[str, float | None], str]:
+    """Return what was chosen, in words, for methods and for variants, which take their method's."""
+    found = {(choice.method, choice.epsilon): choice for choice in choices}
+    for variant in grid.variants.list:
+        found[variant.name, grid.variants.epsilon] = found[grid.variants.of, grid.variants.epsilon]
+    return {
+        key: " ".join(f"{'.'.join(keys)}={value}" for keys, value in leaves(choice.best))
+        for key, choice in found.items()
+    }
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -2,25 +2,24 @@
 
 import hashlib
 import json
-import os
-import subprocess
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.compare.clones import Clone, git
 from pipeline.compare.grid import Arm, changed_keys
 from pipeline.presets import leaves
-from pipeline.runner import Runner
 from stages.core.canonical import canonical_json
 from stages.core.files import sha256
 
 TARGETS = ("evaluate", "account")
 """What a comparison reads of a run; everything upstream of these runs, or is taken from DVC's cache."""
 METRICS, STATEMENT = "data/evaluate/metrics.json", "data/account/statement.json"
-_IDENTITY = {"NAME": "dualpriv compare", "EMAIL": "compare@localhost"}
-_DECIDES = ("stages", "params.yaml", "dvc.yaml", "dvc.lock")
+_DECIDES_NOTHING = ("ledger", "run_key", "speed")
+"""Sections of params.yaml that change no result."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,8 @@ def experiments_of(base: Mapping[str, Any], every: list[Arm], code: str) -> list
     for arm in every:
         values = {".".join(parts): value for parts, value in leaves(arm.params)}
         changes = {key: spelled(values[key]) for key in keys}
-        decides = canonical_json({"changes": changes, "base": dict(base), "code": code})
+        decided = {key: value for key, value in arm.params.items() if key not in _DECIDES_NOTHING}
+        decides = canonical_json({"params": decided, "code": code})
         digest = hashlib.sha256(decides).hexdigest()[:16]
         found.append(Experiment(arm, f"compare-{digest}", changes))
     return found
@@ -62,69 +62,53 @@ def spelled(value: Any) -> str:
 
 
 def code_key(root: Path, records: Iterable[Path]) -> str:
-    """Return what changes with code and with records: what is committed of the code and what is not."""
-    committed = [_git(root, "rev-parse", f"HEAD:{name}") for name in _DECIDES]
-    changed = _git(root, "diff", "HEAD", "--", *_DECIDES)
-    files = (file for path in records for file in ([path] if path.is_file() else sorted(path.rglob("*"))))
-    read = [f"{file} {sha256(file)}" for file in files if file.is_file()]
-    return hashlib.sha256("\n".join([*committed, changed, *read]).encode()).hexdigest()
+    """Return what changes with the code of the stages and with the records."""
+    code = [git(root, "rev-parse", f"HEAD:{name}") for name in ("stages", "dvc.yaml")]
+    read = [f"{path} {sha256(root / path)}" for path in sorted(records)]
+    return hashlib.sha256("\n".join([*code, *read]).encode()).hexdigest()
 
 
 def known(root: Path) -> dict[str, str]:
     """Return the commits of all experiments of comparisons, by name."""
-    listed = _git(root, "for-each-ref", "--format=%(refname) %(objectname)", "refs/exps").splitlines()
+    listed = git(root, "for-each-ref", "--format=%(refname) %(objectname)", "refs/exps").splitlines()
     refs = (line.split() for line in listed)
     return {ref.rpartition("/")[2]: commit for ref, commit in refs if "/compare-" in ref}
 
 
-def result(root: Path, commit: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return metrics and statement of an experiment."""
-    metrics, statement = (json.loads(_git(root, "show", f"{commit}:{name}")) for name in (METRICS, STATEMENT))
-    return metrics, statement
+def result(root: Path, name: str, commit: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return metrics and statement of an experiment; one that lacks them is a ValueError."""
+    try:
+        found = [json.loads(git(root, "show", f"{commit}:{file}")) for file in (METRICS, STATEMENT)]
+    except ValueError:
+        reason = f"experiment {name} has no results: `dvc exp remove {name}`, and compare again"
+        raise ValueError(reason) from None
+    return found[0], found[1]
 
 
-def run_missing(
-    runner: Runner,
-    missing: Sequence[Experiment],
-    copied: Sequence[str],
-    jobs: int,
-    done: Callable[[Experiment], None],
-) -> None:
-    """Run experiments, ``jobs`` at once, and tell of each that has ended; the first that fails stops all."""
-    with ThreadPoolExecutor(jobs) as pool:
-        running = {
-            pool.submit(runner.experiment, each.name, each.changes, TARGETS, _unsaid, copied): each
-            for each in missing
-        }
+def run_missing(clones: Sequence[Clone], missing: Sequence[Experiment], done: Callable[[], None]) -> None:
+    """Run experiments, one in each clone at a time, and call ``done`` when one has ended.
+
+    The first that fails stops all; what the others have begun is gone on with by a later call.
+    """
+    waiting = iter(missing)
+    gate = threading.Lock()
+
+    def work(clone: Clone) -> None:
+        while True:
+            with gate:
+                each = next(waiting, None)
+            if each is None:
+                return
+            clone.run(each.name, each.changes, TARGETS)
+            with gate:
+                done()
+
+    with ThreadPoolExecutor(max(1, len(clones))) as pool:
+        futures = [pool.submit(work, clone) for clone in clones]
         try:
-            for future in as_completed(running):
+            for future in as_completed(futures):
                 future.result()
-                done(running[future])
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            runner.stop()
+            for clone in clones:
+                clone.runner.stop()
             raise
-
-
-def _unsaid(line: str) -> None:
-    """Lines of many runs at once help nobody; the last ones are told where a run fails."""
-
-
-def lend_identity(root: Path) -> None:
-    """Let experiments be committed where Git knows nobody: for this process and what it starts."""
-    for key, value in _IDENTITY.items():
-        given = subprocess.run(
-            ["git", "config", f"user.{key.lower()}"], cwd=root, capture_output=True, text=True
-        )
-        if not given.stdout.strip():
-            for role in ("AUTHOR", "COMMITTER"):
-                os.environ.setdefault(f"GIT_{role}_{key}", value)
-
-
-def _git(root: Path, *arguments: str) -> str:
-    found = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
-    if found.returncode:
-        said = found.stderr.strip().splitlines()
-        reason = said[-1] if said else "failed"
-        raise ValueError(f"git {arguments[0]}: {reason}: compare in a clone of the repository")
-    return found.stdout.strip()

@@ -31,7 +31,7 @@ def _accuracy(alt: Any, runs: Sequence[Run]) -> Any:
         }
         for cell in found
     ]
-    zero_shot = 100 * runs[0].zero_shot
+    zero_shot = [{"zero": 100 * each} for each in sorted({run.zero_shot for run in runs})]
     x = alt.X("epsilon:N", sort=[*labels, NO_PRIVACY], title="epsilon", axis=alt.Axis(labelAngle=0))
     shared = {"x": x, "xOffset": "method:N", "color": alt.Color("method:N", title=None)}
     data = alt.Chart(alt.InlineData(rows))
@@ -40,7 +40,7 @@ def _accuracy(alt: Any, runs: Sequence[Run]) -> Any:
         y=alt.Y("mean:Q", title="answered exactly, %", scale=scale), **shared
     )
     ranges = data.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q", **shared)
-    line = alt.Chart(alt.InlineData([{"zero": zero_shot}])).mark_rule(strokeDash=[4, 4]).encode(y="zero:Q")
+    line = alt.Chart(alt.InlineData(zero_shot)).mark_rule(strokeDash=[4, 4]).encode(y="zero:Q")
     return (ranges + points + line).properties(
         width=520, height=300, title="Mean and range over starts; dashed: zero-shot"
     )

@@ -68,8 +68,6 @@ class Grid:
     """Values of ``seed.start``; every run draws a key of its own besides."""
     stand_in: Source
     """Public records in the place of the private ones, to choose settings on."""
-    copied: tuple[str, ...]
-    """Paths that runs read and that neither Git nor DVC knows."""
     params: dict[str, Any]
     """What every run sets."""
     reference: str
@@ -81,15 +79,22 @@ class Grid:
     def __post_init__(self) -> None:
         """Refuse names that are not there, and methods that are not given equally many settings to try."""
         names = [method.name for method in self.methods]
+        every = [*names, *(variant.name for variant in self.variants.list)]
         for name in (self.reference, self.variants.of):
             if name not in names:
                 raise ValueError(f"there is no method '{name}' in the comparison; there are: {names}")
-        if len(set(names)) < len(names):
-            raise ValueError(f"methods of the comparison have the same name: {names}")
+        if len(set(every)) < len(every):
+            raise ValueError(f"two methods or variants of the comparison have the same name: {every}")
+        if not (self.epsilons and self.starts and self.variants.starts):
+            raise ValueError("a comparison needs at least one epsilon and one start, its variants too")
+        if not set(self.variants.starts) <= set(self.starts):
+            raise ValueError("variants run from starts from which their method does not")
         if self.variants.list and self.variants.epsilon not in self.epsilons:
             raise ValueError(f"variants run at epsilon {self.variants.epsilon:g}, at which no method runs")
-        if len({len(method.choose) for method in self.methods}) > 1:
+        if len({len(method.choose) for method in self.methods}) > 1 or not self.methods[0].choose:
             raise ValueError("every method of the comparison is to have equally many settings to choose from")
+        if self.quick.settings < 1:
+            raise ValueError("quick.settings of the comparison must be at least 1")
 
     def quickly(self) -> "Grid":
         """Return the grid that ``--quick`` runs."""
@@ -108,7 +113,11 @@ class Grid:
                 )
                 for method in self.methods
             ),
-            variants=self.variants if self.quick.variants else replace(self.variants, list=()),
+            variants=replace(
+                self.variants,
+                starts=self.quick.starts,
+                list=self.variants.list if self.quick.variants else (),
+            ),
         )
 
 
@@ -175,9 +184,10 @@ def arms(base: Mapping[str, Any], grid: Grid, chosen: Chosen) -> Iterator[Arm]:
 def changed_keys(base: Mapping[str, Any], every: list[Arm]) -> list[str]:
     """Return the dotted keys that any run changes: each run spells them all, and inherits nothing."""
     before = {".".join(keys): value for keys, value in leaves(dict(base))}
-    found = {
-        key for arm in every for keys, value in leaves(arm.params) if before[key := ".".join(keys)] != value
-    }
+    found = set()
+    for arm in every:
+        after = {".".join(keys): value for keys, value in leaves(arm.params)}
+        found |= {key for key, value in after.items() if before.get(key) != value}
     return sorted(found)
 
 

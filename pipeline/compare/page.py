@@ -25,18 +25,19 @@ def page(
     shown = " or ".join(f"{100 * each:.1f}" for each in zero_shot)
     parts = [
         "# Methods under one accountant",
-        f"`{command}`; {where}. {len(runs)} runs, {len(grid.starts)} of each, delta {runs[0].delta:g}, "
-        f"{runs[0].rows} held-out rows. Answered exactly, %: mean, and the range over starts. Zero-shot: "
-        f"{shown}. A star: not above zero-shot by more than the sampling error of the held-out rows (half "
-        "the 95 % interval of a run). Time and bytes above the weights of a whole step on "
-        f"{UNITS} units, as ratios to one of {grid.reference} without privacy: medians and ranges.",
+        f"`{command}`; {where}. {len(runs)} runs, every method from {len(grid.starts)} starts, delta "
+        f"{runs[0].delta:g}, {runs[0].rows} held-out rows. Answered exactly, %: mean, and the range over "
+        f"starts. Zero-shot: {shown}. A star: not above zero-shot by more than the sampling error of the "
+        "held-out rows (half the 95 % interval of a run). Time of a look at "
+        f"{UNITS} units with clipping and update, and bytes above the weights while it looks, as ratios to "
+        f"{grid.reference} without privacy: medians and ranges of interleaved pairs.",
         methods_table(runs, costs),
         "![accuracy over epsilon](accuracy.svg)\n\n![accuracy and costs](cost.svg)",
     ]
     if grid.variants.list:
         parts += [
             "## Ablations and controls",
-            variants_table(runs, costs, grid.variants.of, grid.variants.epsilon),
+            variants_table(runs, costs, grid.variants.of, grid.variants.epsilon, grid.variants.starts),
         ]
     targets = _targets(runs, costs, grid)
     if targets:

@@ -4,12 +4,13 @@ import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from pipeline.compare.grid import Grid, Method, at, budgets, params_of
 from pipeline.runner import Runner
 from stages.core.canonical import canonical_json
-from stages.core.files import read_json, write_json
+from stages.core.files import read_json, sha256, write_json
 from stages.core.scratch import scratch_folder
 
 UNITS, PAIRS = 64, 7
@@ -39,7 +40,7 @@ class Rehearsals:
     grid: Grid
     code: str
 
-    def choices(self, jobs: int, done: Callable[[str], None]) -> list[Choice]:
+    def choices(self, jobs: int, done: Callable[[], None]) -> list[Choice]:
         """Return what was chosen for every method at every epsilon."""
         wanted = [(method, epsilon) for method in self.grid.methods for epsilon in budgets(self.grid, method)]
         with ThreadPoolExecutor(jobs) as pool:
@@ -47,7 +48,7 @@ class Rehearsals:
             try:
                 for future in as_completed(futures):
                     future.result()
-                    done(f"settings of {wanted[futures[future]][0].name}")
+                    done()
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 self.runner.stop()
@@ -70,12 +71,13 @@ class Rehearsals:
 
     def _asked(self, request: dict[str, Any], name: str) -> Any:
         stand_in = {**asdict(self.grid.stand_in), "path": str(self.grid.stand_in.path)}
-        whole = {**request, "stand_in": stand_in, "code": self.code}
+        programs = [sha256(Path(__file__).with_name("rehearse.py"))]
+        whole = {**request, "stand_in": stand_in, "code": [self.code, *programs]}
         key = hashlib.sha256(canonical_json(whole)).hexdigest()[:32]
         folder = scratch_folder("compare", "asked")
         answer = folder / f"{key}.answer.json"
         if not answer.is_file():
             write_json(folder / f"{key}.json", whole)
             paths = [str(folder / f"{key}.json"), str(answer)]
-            self.runner.program("pipeline.compare.rehearse", *paths, name=name, say=lambda line: None)
+            self.runner.program("pipeline.compare.rehearse", *paths, name=name)
         return read_json(answer)

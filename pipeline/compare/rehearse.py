@@ -4,6 +4,7 @@
 """
 
 import datetime
+import fcntl
 import gc
 import hashlib
 import os
@@ -23,6 +24,7 @@ from stages.core.files import read_json, write_json
 from stages.core.schema import parse
 from stages.core.scratch import scratch_folder
 from stages.core.speed import Speed, use
+from stages.core.stopping import stop_once
 from stages.records.encoded import EncodedSet, read_encoded, write_encoded
 from stages.records.row import Row
 from stages.records.source import Source, read_source
@@ -46,6 +48,8 @@ class Records:
 
     source: Source
     speed: Speed
+    code: Any
+    """What changes with the records and with the code that encodes them."""
 
     def of(self, run: Rehearsal, budget: tuple[int, int] | None) -> tuple[EncodedSet, EncodedSet]:
         """Return rows to train on and held-out rows, under the rule of a run; four units in five train.
@@ -56,18 +60,21 @@ class Records:
         if budget is not None:
             chosen |= {"dominant": budget[0], "contextual": budget[1]}
         rule = Rule(**asdict(run.tokens), **chosen)
-        source = {**asdict(self.source), "path": str(self.source.path)}
-        model = {**asdict(run.model), "path": str(run.model.path)}
-        decides = [asdict(rule), source, model, _weights(run.backbone)]
+        decides = [asdict(rule), self.code, run.model.precision, self.speed.device]
         key = hashlib.sha256(canonical_json(decides)).hexdigest()[:32]
-        folder = scratch_folder("compare", key)
-        if not (folder / "heldout").is_dir():
-            loaded = load(run.backbone, device=self.speed.device, precision=run.model.precision)
-            rows = [sourced.row for sourced in read_source(self.source)]
-            for name in ("train", "heldout"):
-                part = [row for row in rows if _is_held_out(row) == (name == "heldout")]
-                write_encoded(folder / name, encode_set(loaded, part, rule), None)
+        folder = scratch_folder("compare", "encoded", key)
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # several processes may want the same at once
+            if not (folder / "heldout").is_dir():
+                self._write(run, rule, folder)
         return read_encoded(folder / "train"), read_encoded(folder / "heldout")
+
+    def _write(self, run: Rehearsal, rule: Rule, folder: Path) -> None:
+        loaded = load(run.backbone, device=self.speed.device, precision=run.model.precision)
+        rows = [sourced.row for sourced in read_source(self.source)]
+        for name in ("train", "heldout"):
+            part = [row for row in rows if _is_held_out(row) == (name == "heldout")]
+            write_encoded(folder / name, encode_set(loaded, part, rule), None)
 
 
 @dataclass(frozen=True)
@@ -88,14 +95,17 @@ class Step:
         return cls(learner, taken, Mechanism.of(run.plan()), run.optim)
 
     def seconds(self) -> float:
-        """Return how long the step takes, noise and update included."""
+        """Return how long a look at the units and the update take.
+
+        The noise of a run is drawn in a thread beside the step before; here it is added, and not drawn.
+        """
         gc.collect()
         start = time.perf_counter()
         whole_step(self.learner, self.units, self.mechanism, self.optim)
         return time.perf_counter() - start
 
     def bytes(self) -> int:
-        """Return the most bytes above the weights, counted as ``dualpriv memory`` does."""
+        """Return the most bytes above the weights while a step looks at its units."""
         last = max(int(rows.max()) for rows in self.units)
         encoded = replace(self.learner.encoded, rows=self.learner.encoded.rows[: last + 1])
         return StepMemory(without_values_of(self.learner), self.mechanism).bytes(encoded, self.units)
@@ -141,12 +151,6 @@ def _is_held_out(row: Row) -> bool:
     return int(hashlib.sha256(row.unit.encode()).hexdigest()[:8], 16) / 2**32 < HELD_OUT
 
 
-def _weights(backbone: Path) -> list[list[Any]]:
-    """Return what tells one backbone from another, without reading it whole."""
-    found = [(path.name, path.stat()) for path in sorted(backbone.iterdir())]
-    return [[name, about.st_size, about.st_mtime_ns] for name, about in found]
-
-
 def _here() -> str:
     threads = f"{torch.get_num_threads()} threads"
     today = datetime.date.today().isoformat()
@@ -157,7 +161,8 @@ def main() -> None:
     """Answer a request."""
     request = read_json(Path(sys.argv[1]))
     source = parse(request["stand_in"], Source, "stand_in")
-    records = Records(source, use(Speed.load()))
+    records = Records(source, use(Speed.load()), request["code"])
+    stop_once()
     try:
         if request["what"] == "accuracies":
             answer: Any = accuracies(request["runs"], records)

@@ -4,7 +4,7 @@ import csv
 import io
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from pipeline.compare.grid import Arm, Group
@@ -129,10 +129,13 @@ def methods_table(runs: Sequence[Run], costs: Sequence[Cost]) -> str:
     return "\n".join(lines)
 
 
-def variants_table(runs: Sequence[Run], costs: Sequence[Cost], of: str, epsilon: float) -> str:
-    """Return ablations and controls beside the method that they are of."""
+def variants_table(
+    runs: Sequence[Run], costs: Sequence[Cost], of: str, epsilon: float, starts: Sequence[int]
+) -> str:
+    """Return ablations and controls beside the method that they are of, all from the same starts."""
     found = cells(runs)
-    base = next(cell for cell in found if cell.name == of and cell.epsilon == epsilon)
+    whole = next(cell for cell in found if cell.name == of and cell.epsilon == epsilon)
+    base = replace(whole, runs=tuple(run for run in whole.runs if run.start in starts))
     by_name = {cost.name: cost for cost in costs}
     lines = [
         f"| {of} at epsilon {epsilon:g} | accuracy, % | points | time of a step | bytes of a step |",

@@ -90,6 +90,7 @@ class StoredRecords:
     def open(cls, directory: Path) -> "StoredRecords":
         """Open a record set; a broken set is a ValueError that names it."""
         with _named_when_broken(directory):
+            pyarrow.parquet.read_metadata(directory / ROWS)
             return cls(directory, StoredImages(directory))
 
     def rows(self) -> Iterator[tuple[Row, tuple[int, ...]]]:

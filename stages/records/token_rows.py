@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from stages.core.disk_errors import system_errors
 from stages.core.files import PARTIAL
@@ -73,15 +73,14 @@ class Part:
 
     @classmethod
     def read(cls, path: Path) -> "Part":
-        """Map a file that ``write`` wrote; it may be removed afterwards. A broken one: SafetensorError."""
+        """Map a file with the content of ``as_file``; it may be removed then. A broken one: SafetensorError."""
         with safe_open(path, framework="pt") as file:
             return cls(**{name: file.get_tensor(name).numpy() for name in cls.__dataclass_fields__})
 
-    def write(self, path: Path) -> None:
-        """Write the arrays as one safetensors file."""
-        save_file(
-            {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in vars(self).items()}, path
-        )
+    def as_file(self) -> bytes:
+        """Return the arrays as the content of a safetensors file."""
+        arrays = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in vars(self).items()}
+        return bytes(save(arrays))
 
     def row(self, index: int) -> TokenRow:
         """Return one row."""
@@ -119,7 +118,8 @@ class TokenRows(Sequence[TokenRow]):
         with system_errors(folder):
             for part in _parts(rows):
                 with tempfile.NamedTemporaryFile(dir=folder, prefix=".rows-", suffix=PARTIAL) as file:
-                    part.write(Path(file.name))
+                    file.write(part.as_file())
+                    file.flush()
                     parts.append(Part.read(Path(file.name)))
         return cls(tuple(parts))
 
@@ -131,7 +131,7 @@ class TokenRows(Sequence[TokenRow]):
     def write(self, folder: Path) -> None:
         """Write the rows to files of ``folder``."""
         for number, part in enumerate(self.parts):
-            part.write(folder / f"rows-{number:05d}.safetensors")
+            (folder / f"rows-{number:05d}.safetensors").write_bytes(part.as_file())
 
     def __len__(self) -> int:
         """Return the number of rows."""

@@ -71,7 +71,11 @@ def test_every_run_spells_every_changed_parameter_and_nothing_else() -> None:
     assert names == [each.name for each in experiments_of(deepcopy(BASE), every, "code")]
     assert not set(names) & {each.name for each in experiments_of(BASE, every, "other code")}
     other = deepcopy(BASE) | {"evaluate": {**BASE["evaluate"], "release": "private"}}
-    assert not set(names) & {each.name for each in experiments_of(other, every, "code")}
+    others = list(arms(other, grid, first_settings(grid)))
+    assert not set(names) & {each.name for each in experiments_of(other, others, "code")}
+    slower = deepcopy(BASE) | {"speed": {**BASE["speed"], "micro_batch": 1}}
+    slow = list(arms(slower, grid, first_settings(grid)))
+    assert names == [each.name for each in experiments_of(slower, slow, "code")]
 
 
 def test_the_quick_grid_is_a_part_of_the_whole() -> None:
@@ -115,6 +119,9 @@ def broken(change: dict[str, Any], tmp_path: Path) -> Path:
         ({"variants.of": "nobody"}, "there is no method 'nobody'"),
         ({"methods.0.choose": []}, "equally many settings"),
         ({"methods.2.name": "DP-SGD"}, "have the same name"),
+        ({"variants.starts": [7]}, "variants run from starts from which their method does not"),
+        ({"starts": []}, "at least one epsilon and one start"),
+        ({"quick.settings": 0}, "quick.settings of the comparison must be at least 1"),
         ({"variants.epsilon": 5.0}, "variants run at epsilon 5, at which no method runs"),
         ({"epsilons": "all"}, "key 'epsilons' must be a list"),
         ({"unknown": 1}, "has unknown keys"),

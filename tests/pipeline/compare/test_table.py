@@ -58,7 +58,7 @@ def test_a_cell_is_the_mean_and_the_range_and_marked_where_it_is_not_above_zero_
 
 
 def test_variants_stand_beside_their_method() -> None:
-    lines = variants_table(RUNS, COSTS, "Dual-Priv", 8.0).splitlines()
+    lines = variants_table(RUNS, COSTS, "Dual-Priv", 8.0, (0, 1)).splitlines()
     assert lines[2].startswith("| as it is | 85.0 (84.0-86.0) |  | 0.40")
     assert lines[3] == "| random tokens (control) | 80.5 (80.0-81.0) | -4.5 | - | - |"
 

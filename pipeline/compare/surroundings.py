@@ -1,0 +1,77 @@
+"""What a comparison lends the processes that it starts: a name for Git, threads, ledger, scratch folder."""
+
+import fcntl
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from stages.core.new_release import NEW_RELEASE
+from stages.core.scratch import scratch_folder
+from stages.ledger.settings import VARIABLE, LedgerSettings
+
+THREADS = "DUALPRIV_SPEED_THREADS"
+_IDENTITY = {"NAME": "dualpriv compare", "EMAIL": "compare@localhost"}
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Refuse a second comparison in this checkout."""
+    with (scratch_folder("compare") / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError("another comparison runs in this checkout: wait for it, or stop it") from None
+        yield
+
+
+@contextmanager
+def threads_of(jobs: int, wanted: int) -> Iterator[None]:
+    """Share the cores among ``jobs``, unless somebody has said how many threads a run takes."""
+    threads = str(wanted or max(1, (os.cpu_count() or 1) // jobs))
+    with _environment({THREADS: os.environ.get(THREADS, threads)}):
+        yield
+
+
+@contextmanager
+def of_the_checkout() -> Iterator[None]:
+    """Have clones use the ledger and the scratch folder of the checkout, and take over what was stopped.
+
+    The population is public, so a run that was stopped half way is abandoned where it stands in the way.
+    """
+    given = {
+        VARIABLE: LedgerSettings.load().location().render_as_string(hide_password=False),
+        "DUALPRIV_SCRATCH": str(scratch_folder()),
+        NEW_RELEASE: "1",
+    }
+    with _environment(given):
+        yield
+
+
+@contextmanager
+def with_identity(root: Path) -> Iterator[None]:
+    """Let experiments be committed where Git knows nobody."""
+    given = {}
+    for key, value in _IDENTITY.items():
+        asked = ["git", "config", f"user.{key.lower()}"]
+        known = subprocess.run(asked, cwd=root, capture_output=True, text=True).stdout.strip()
+        for role in ("AUTHOR", "COMMITTER"):
+            if not known and f"GIT_{role}_{key}" not in os.environ:
+                given[f"GIT_{role}_{key}"] = value
+    with _environment(given):
+        yield
+
+
+@contextmanager
+def _environment(given: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
