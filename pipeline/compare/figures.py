@@ -31,7 +31,9 @@ def _accuracy(alt: Any, runs: Sequence[Run]) -> Any:
         }
         for cell in found
     ]
-    zero_shot = [{"zero": 100 * each} for each in sorted({run.zero_shot for run in runs})]
+    zero_shot = [
+        {"zero": 100 * each} for each in sorted({run.zero_shot for run in runs if run.group == "method"})
+    ]
     x = alt.X("epsilon:N", sort=[*labels, NO_PRIVACY], title="epsilon", axis=alt.Axis(labelAngle=0))
     shared = {"x": x, "xOffset": "method:N", "color": alt.Color("method:N", title=None)}
     data = alt.Chart(alt.InlineData(rows))

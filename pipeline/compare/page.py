@@ -21,14 +21,14 @@ def page(
 ) -> str:
     """Return the page as Markdown."""
     command = f"dualpriv compare{' --quick' if quick else ''} --grid {path}"
-    zero_shot = sorted({run.zero_shot for run in runs})
+    zero_shot = sorted({run.zero_shot for run in runs if run.group == "method"})
     shown = " or ".join(f"{100 * each:.1f}" for each in zero_shot)
     parts = [
         "# Methods under one accountant",
         f"`{command}`; {where}. {len(runs)} runs, every method from {len(grid.starts)} starts, delta "
         f"{runs[0].delta:g}, {runs[0].rows} held-out rows. Answered exactly, %: mean, and the range over "
-        f"starts. Zero-shot: {shown}. A star: not above zero-shot by more than the sampling error of the "
-        "held-out rows (half the 95 % interval of a run). Time of a look at "
+        f"starts. Zero-shot, by what a method sees of an image: {shown}. A star: not above zero-shot by more "
+        "than the sampling error of the held-out rows (half the 95 % interval of a run). Time of a look at "
         f"{UNITS} units with clipping and update, and bytes above the weights while it looks, as ratios to "
         f"{grid.reference} without privacy: medians and ranges of interleaved pairs.",
         methods_table(runs, costs),
