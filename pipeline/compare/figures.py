@@ -49,8 +49,9 @@ def _accuracy(alt: Any, runs: Sequence[Run]) -> Any:
 
 
 def _cost(alt: Any, runs: Sequence[Run], costs: Sequence[Cost]) -> Any:
+    own = [cell for cell in cells(runs) if cell.group == "method"]
     highest = max((run.epsilon for run in runs if run.epsilon is not None), default=None)
-    mean = {cell.name: 100 * cell.mean for cell in cells(runs) if cell.epsilon == highest}
+    mean = {cell.name: 100 * cell.mean for cell in own if cell.epsilon == highest}
     rows = [
         {"method": cost.name, "cost": what, "ratio": ratio, "accuracy": mean[cost.name]}
         for cost in costs
