@@ -61,7 +61,7 @@ def require_committed(root: Path) -> None:
     """Refuse changes that a clone would not have."""
     changed = git(root, "status", "--porcelain", "--", *DECIDES).splitlines()
     if changed:
-        names = ", ".join(line[3:] for line in changed[:3])
+        names = ", ".join(line.split(maxsplit=1)[1] for line in changed[:3])
         raise ValueError(f"a comparison runs what is committed: commit {names}, or restore what is there")
 
 

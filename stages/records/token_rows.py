@@ -73,7 +73,7 @@ class Part:
 
     @classmethod
     def read(cls, path: Path) -> "Part":
-        """Map a file with the content of ``as_file``; it may be removed then. A broken one: SafetensorError."""
+        """Map a file of what ``as_file`` gave; it may be removed then. A broken one: SafetensorError."""
         with safe_open(path, framework="pt") as file:
             return cls(**{name: file.get_tensor(name).numpy() for name in cls.__dataclass_fields__})
 
