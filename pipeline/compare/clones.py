@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline.runner import Runner, environment
 
-DECIDES = ("stages", "pipeline/python.sh", "params.yaml", "dvc.yaml", "dvc.lock")
+DECIDES = ("stages", "pipeline/python.sh", "params.yaml", "dvc.yaml")
 """What has to be committed, for a clone holds what is."""
 
 
@@ -39,7 +39,7 @@ class Clone:
             _link(root / path, folder / path)
         cache = _dvc(root, "cache", "dir").splitlines()[-1]
         _dvc(folder, "cache", "dir", "--local", cache)
-        _dvc(folder, "checkout", "--quiet")
+        _dvc(folder, "checkout", "--quiet", "--allow-missing")  # the rest comes from the run cache
         return cls(root, Runner(folder))
 
     def run(self, name: str, changes: Mapping[str, str], targets: Sequence[str]) -> None:
