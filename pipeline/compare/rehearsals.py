@@ -4,13 +4,12 @@ import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from pipeline.compare.grid import Grid, Method, at, budgets, params_of
 from pipeline.runner import Runner
 from stages.core.canonical import canonical_json
-from stages.core.files import read_json, sha256, write_json
+from stages.core.files import read_json, write_json
 from stages.core.scratch import scratch_folder
 
 UNITS, PAIRS = 64, 7
@@ -71,13 +70,12 @@ class Rehearsals:
 
     def _asked(self, request: dict[str, Any], name: str) -> Any:
         stand_in = {**asdict(self.grid.stand_in), "path": str(self.grid.stand_in.path)}
-        programs = [sha256(Path(__file__).with_name("rehearse.py"))]
-        whole = {**request, "stand_in": stand_in, "code": [self.code, *programs]}
+        whole = {**request, "stand_in": stand_in, "code": self.code}
         key = hashlib.sha256(canonical_json(whole)).hexdigest()[:32]
         folder = scratch_folder("compare", "asked")
         answer = folder / f"{key}.answer.json"
         if not answer.is_file():
             write_json(folder / f"{key}.json", whole)
             paths = [str(folder / f"{key}.json"), str(answer)]
-            self.runner.program("pipeline.compare.rehearse", *paths, name=name)
+            self.runner.program("stages.training.rehearse", *paths, name=name)
         return read_json(answer)

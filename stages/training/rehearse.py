@@ -1,6 +1,6 @@
 """A program of ``dualpriv compare``: what settings reach, or what steps cost, on public records.
 
-``python -m pipeline.compare.rehearse REQUEST.json ANSWER.json``; a process of its own, for it takes torch.
+``python -m stages.training.rehearse REQUEST.json ANSWER.json``; a process of its own, for it takes torch.
 """
 
 import datetime
