@@ -30,6 +30,7 @@ from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
 from stages.privacy.stream import RunKey, Streams
 from stages.privacy.trainable_layers import TrainableLayers
+from stages.records.token_rows import IGNORED, TokenRow, TokenRows
 from stages.training.accumulated import Scores, mask_of
 from stages.training.learner import Learner
 from stages.training.mechanism import Mechanism
@@ -149,9 +150,9 @@ class CanaryLearner(Learner):
 def learner_of(canaries: NDArray[np.int64], rows: int) -> CanaryLearner:
     """Return a learner on units that are these canaries, each with so many rows."""
     model = Coordinates()
-    row = SimpleNamespace(input_ids=[0], images=[0] * IMAGES)
+    row = TokenRow((0,), (IGNORED,), ((0,),), (0,) * IMAGES, unit=0, kind=0)
     canary_R = np.repeat(canaries, rows)
-    encoded: Any = SimpleNamespace(rows=[row] * len(canary_R), rows_canary=canary_R)
+    encoded: Any = SimpleNamespace(rows=TokenRows.of([row] * len(canary_R)), rows_canary=canary_R)
     trainable = TrainableLayers.of(model, lambda layer: "image" if layer == "images" else "row")
     return CanaryLearner(model, model, trainable, encoded, SPEED)
 

@@ -204,6 +204,7 @@ def environment() -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "DVC_NO_ANALYTICS": "1",
         "NO_COLOR": "1",
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),  # as pipeline/python.sh has it
     }
 
 
