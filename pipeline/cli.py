@@ -175,7 +175,9 @@ def compare(
     grid: Annotated[Path, typer.Option("--grid", help="What to compare.")] = Path("presets/compare.yaml"),
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="A folder for tables and charts; left out: benchmarks/compare."),
+        typer.Option(
+            "--out", help="A folder for tables and charts; left out: benchmarks/compare, or compare-quick."
+        ),
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs at once, which share the cores.")] = 3,
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.core.schema import parse
+from stages.core.schema import Section, parse
 
 PRESETS = Path("presets")
 GRID = PRESETS / "compare.yaml"
@@ -64,11 +64,16 @@ def read_preset(name: str) -> Preset:
     path = PRESETS / f"{name}.yaml"
     if not path.is_file():
         raise ValueError(f"there is no preset '{name}'; there are: {', '.join(names()) or 'none here'}")
+    return read_as(Preset, path)
+
+
+def read_as(schema: type[Section], path: Path) -> Section:
+    """Return a YAML file as a frozen dataclass; one that is no such thing is an error that names it."""
     try:
         said = YAML(typ="safe", pure=True).load(path)
     except YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    return parse(said, Preset, str(path))
+    return parse(said, schema, str(path))
 
 
 def merge(params: Any, changes: dict[str, Any], where: str) -> None:

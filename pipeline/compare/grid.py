@@ -6,11 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from pipeline.presets import leaves, merge
-from stages.core.schema import parse
+from pipeline.presets import leaves, merge, read_as
 from stages.records.source import Source
 
 Group = Literal["method", "ablation", "control"]
@@ -136,11 +132,7 @@ def read_grid(path: Path) -> Grid:
     """Return a comparison; one that is missing or broken is a ValueError that says so."""
     if not path.is_file():
         raise ValueError(f"{path} does not exist: name the file that says what to compare with --grid")
-    try:
-        said = YAML(typ="safe", pure=True).load(path)
-    except YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    return parse(said, Grid, str(path))
+    return read_as(Grid, path)
 
 
 def params_of(base: Mapping[str, Any], grid: Grid, *changes: dict[str, Any]) -> dict[str, Any]:
