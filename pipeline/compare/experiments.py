@@ -1,4 +1,4 @@
-"""The runs of a comparison as DVC experiments: found again by name, each in a copy of the workspace."""
+"""The runs of a comparison as DVC experiments: found again by name, each in a private clone."""
 
 import hashlib
 import json
@@ -88,7 +88,8 @@ def result(root: Path, name: str, commit: str) -> tuple[dict[str, Any], dict[str
 def run_missing(clones: Sequence[Clone], missing: Sequence[Experiment], done: Callable[[], None]) -> None:
     """Run experiments, one in each clone at a time, and call ``done`` when one has ended.
 
-    The first that fails stops all; what the others have begun is gone on with by a later call.
+    The first that fails stops all; what the others have begun a later call goes on with, or abandons where
+    it stands in the way.
     """
     waiting = iter(missing)
     gate = threading.Lock()
