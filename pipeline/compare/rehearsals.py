@@ -59,8 +59,13 @@ class Rehearsals:
         runs = [params_of(*own, settings, at(epsilon)) for settings in method.choose]
         if len(runs) == 1:  # nothing to choose from
             return Choice(method.name, epsilon, method.choose, (0.0,))
-        accuracy = self._asked({"what": "accuracies", "runs": runs}, f"settings of {method.name}")
+        accuracy = self.accuracies(runs, f"settings of {method.name}")
         return Choice(method.name, epsilon, method.choose, tuple(accuracy))
+
+    def accuracies(self, runs: list[dict[str, Any]], name: str) -> list[float]:
+        """Return what each run reaches on held-out rows of the stand-in."""
+        found: list[float] = self._asked({"what": "accuracies", "runs": runs}, name)
+        return found
 
     def costs(self, runs: list[dict[str, Any]]) -> dict[str, Any]:
         """Return time and bytes of a step of each run, relative to the first, and the machine."""
