@@ -6,13 +6,13 @@ run that is stopped there would leave somebody's parameters changed. Clones shar
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.runner import Runner, environment
+from pipeline.dvc_command import dvc
+from pipeline.git import git, uncommitted
+from pipeline.runner import Runner
 
 DECIDES = ("stages", "pipeline/python.sh", "params.yaml", "dvc.yaml")
 """What has to be committed, for a clone holds what is."""
@@ -37,9 +37,9 @@ class Clone:
         git(folder, "checkout", "--quiet", "--detach", git(root, "rev-parse", "HEAD"))
         for path in linked:
             _link(root / path, folder / path)
-        cache = _dvc(root, "cache", "dir").splitlines()[-1]
-        _dvc(folder, "cache", "dir", "--local", cache)
-        _dvc(folder, "checkout", "--quiet", "--allow-missing")  # the rest comes from the run cache
+        cache = dvc(root, "cache", "dir").splitlines()[-1]
+        dvc(folder, "cache", "dir", "--local", cache)
+        dvc(folder, "checkout", "--quiet", "--allow-missing")  # the rest comes from the run cache
         return cls(root, Runner(folder))
 
     def run(self, name: str, changes: Mapping[str, str], targets: Sequence[str]) -> None:
@@ -59,9 +59,12 @@ class Clone:
 
 def require_committed(root: Path) -> None:
     """Refuse changes that a clone would not have."""
-    changed = git(root, "status", "--porcelain", "--", *DECIDES).splitlines()
+    try:
+        changed = uncommitted(root, *DECIDES)
+    except ValueError as error:
+        raise ValueError(f"{error}: compare in a clone of the repository") from None
     if changed:
-        names = ", ".join(line.split(maxsplit=1)[1] for line in changed[:3])
+        names = ", ".join(changed[:3])
         raise ValueError(f"a comparison runs what is committed: commit {names}, or restore what is there")
 
 
@@ -69,25 +72,6 @@ def unknown_to_git(root: Path, paths: Iterable[Path]) -> list[Path]:
     """Return those paths of the checkout that no commit holds."""
     inside = [path for path in paths if not path.is_absolute() and (root / path).exists()]
     return [path for path in inside if not git(root, "ls-files", "--", str(path))]
-
-
-def git(root: Path, *arguments: str) -> str:
-    """Return what Git says; what it refuses is a ValueError."""
-    found = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
-    if found.returncode:
-        said = found.stderr.strip().splitlines()
-        reason = said[-1] if said else "failed"
-        raise ValueError(f"git {arguments[0]}: {reason}: compare in a clone of the repository")
-    return found.stdout.strip()
-
-
-def _dvc(folder: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "dvc", *arguments]
-    found = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
-    if found.returncode:
-        said = (found.stderr or found.stdout).strip().splitlines()
-        raise ValueError(f"dvc {arguments[0]}: {said[-1] if said else 'failed'}: run `dvc repro` first")
-    return found.stdout.strip()
 
 
 def _link(source: Path, target: Path) -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.compare.clones import Clone, git
+from pipeline.compare.clones import Clone
 from pipeline.compare.grid import Arm, changed_keys
+from pipeline.git import git
 from pipeline.presets import leaves
 from stages.core.canonical import canonical_json
 from stages.core.files import sha256

@@ -2,17 +2,16 @@
 
 import fcntl
 import os
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.git import identity
 from stages.core.new_release import NEW_RELEASE
 from stages.core.scratch import scratch_folder
 from stages.ledger.settings import VARIABLE, LedgerSettings
 
 THREADS = "DUALPRIV_SPEED_THREADS"
-_IDENTITY = {"NAME": "dualpriv compare", "EMAIL": "compare@localhost"}
 
 
 @contextmanager
@@ -52,14 +51,7 @@ def of_the_checkout() -> Iterator[None]:
 @contextmanager
 def with_identity(root: Path) -> Iterator[None]:
     """Let experiments be committed where Git knows nobody."""
-    given = {}
-    for key, value in _IDENTITY.items():
-        asked = ["git", "config", f"user.{key.lower()}"]
-        known = subprocess.run(asked, cwd=root, capture_output=True, text=True).stdout.strip()
-        for role in ("AUTHOR", "COMMITTER"):
-            if not known and f"GIT_{role}_{key}" not in os.environ:
-                given[f"GIT_{role}_{key}"] = value
-    with _environment(given):
+    with _environment(identity(root)):
         yield
 
 

@@ -1,0 +1,92 @@
+"""Make a clone that a worker has just pulled fit for one run: state, preset, artifacts.
+
+``python -m pipeline.deployed.clone``, a pull step of prefect.yaml. The state folder outlives clones and pods:
+checkpoints and run keys (scratch/) and DVC's cache, as private as the records. ``DUALPRIV_STATE`` names it.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.dvc_command import dvc
+from pipeline.git import git
+from pipeline.use import use_command
+from stages.core.entry import is_ours, refuse
+from stages.core.scratch import private_folder
+from stages.ledger.settings import VARIABLE, LedgerSettings
+
+STATE, PRESET = "DUALPRIV_STATE", "DUALPRIV_PRESET"
+_MARK = "dualpriv.clone"
+"""The key of the clone's own Git configuration that says what it is."""
+
+
+def prepare(root: Path, environment: Mapping[str, str]) -> None:
+    """Give the clone at ``root`` the worker's state, the deployment's preset and what DVC has for it.
+
+    Errors: a ValueError where ``root`` is somebody's checkout, where the preset is none, and where the ledger
+    would be lost with the machine.
+    """
+    _require_made_for_this(root)
+    given = environment.get(STATE)
+    if given and not environment.get(VARIABLE) and LedgerSettings.load().url is None:
+        raise ValueError(
+            f"{STATE} names what outlives this machine, and no ledger is named that does: what is spent "
+            f"would be forgotten; set {VARIABLE} in the secret, or ledger.url in params.yaml"
+        )
+    state = state_folder(environment)
+    (root / "scratch").symlink_to(private_folder(state / "scratch"), target_is_directory=True)
+    with (root / ".git/info/exclude").open("a") as exclude:
+        exclude.write("/scratch\n")
+    dvc(root, "cache", "dir", "--local", str(private_folder(state / "dvc-cache")))
+    if environment.get(PRESET):
+        use_command(environment[PRESET], dry_run=False)
+    if has_remote(root):
+        dvc(root, "pull", "--quiet", "--run-cache", "--allow-missing")
+    else:
+        dvc(root, "checkout", "--quiet", "--allow-missing")
+    git(root, "config", "--local", _MARK, "true")
+
+
+def is_clone(root: Path) -> bool:
+    """Tell whether a checkout was made by a worker for one run."""
+    try:
+        return git(root, "config", "--local", "--get", _MARK) == "true"
+    except ValueError:
+        return False
+
+
+def has_remote(root: Path) -> bool:
+    """Tell whether DVC has somewhere to push to by default."""
+    return bool(dvc(root, "config", "core.remote", missing_is_empty=True))
+
+
+def state_folder(environment: Mapping[str, str]) -> Path:
+    """Return the worker's state; where it was given none, beside the default ledger."""
+    base = environment.get("XDG_STATE_HOME")
+    default = (Path(base) if base else Path.home() / ".local/state") / "dualpriv/runs"
+    return private_folder(Path(environment.get(STATE) or default))
+
+
+def _require_made_for_this(root: Path) -> None:
+    """Refuse a checkout in which somebody may work: it is on a branch, or has something of its own."""
+    branch = git(root, "branch", "--show-current")
+    if branch or (root / "scratch").exists() or git(root, "status", "--porcelain"):
+        raise ValueError(
+            f"{root} is no fresh clone of a worker's: what a deployment sets would change somebody's checkout"
+        )
+
+
+def main() -> None:
+    """Prepare the clone in the current directory."""
+    try:
+        prepare(Path.cwd(), os.environ)
+    except (ValueError, KeyError) as error:
+        if not is_ours(error):
+            raise
+        refuse("worker", error)
+    except OSError as error:
+        refuse("worker", f"{error.filename}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Bring what a run left in its clone to where people look for it: a branch, and DVC's remote."""
+
+import os
+from pathlib import Path
+
+from pipeline.deployed.clone import has_remote, is_clone, state_folder
+from pipeline.dvc_command import dvc
+from pipeline.git import git, identity
+from stages.core.scratch import private_folder
+
+
+def hand_over(root: Path, run: str) -> str | None:
+    """Commit parameters, dvc.lock and evidence as branch ``runs/RUN`` of the repository; return the branch.
+
+    None in a checkout of somebody's, who commits, and where nothing is new. Guarantee: where the repository
+    cannot be reached, the evidence of what was spent is kept as a Git bundle in the state folder, which the
+    error names.
+    """
+    if not is_clone(root):
+        return None
+    git(root, "add", "--all")
+    if not git(root, "diff", "--cached", "--name-only"):
+        return None
+    branch = f"runs/{run}"
+    os.environ.update(identity(root))
+    git(root, "commit", "--quiet", "--message", f"What run {run} left")
+    if has_remote(root):
+        dvc(root, "push", "--quiet", "--run-cache")
+    try:
+        git(root, "push", "--quiet", "origin", f"HEAD:refs/heads/{branch}")
+    except ValueError as error:
+        kept = private_folder(state_folder(os.environ) / "unpushed") / f"{run}.bundle"
+        git(root, "bundle", "create", str(kept), "HEAD")
+        raise ValueError(
+            f"{error}; what the run left is in {kept}: `git fetch` it into the repository"
+        ) from None
+    return branch
