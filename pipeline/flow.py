@@ -4,25 +4,27 @@ Prefect decides when a stage runs, DVC decides whether: Prefect's own caching an
 flow takes no hyper-parameters, because ``params.yaml`` is the only place for them.
 """
 
-import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture
+from prefect.runtime import deployment, flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import Task
 
+from pipeline.artifacts import ProgressArtifact, publish_results
+from pipeline.deployed.clone import prepare
+from pipeline.deployed.handing_over import hand_over
 from pipeline.dvc_graph import Step, read_steps
 from pipeline.runner import Outcome, Runner, StageFailed
+from stages.core.entry import end_with_parent
 
-STATEMENT = Path("data/account/statement.json")
 RETRY_DELAY = 5
 
 
@@ -43,7 +45,7 @@ def is_worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> 
 def run_stage(step: Step, runner: Runner, force: bool, pull: bool) -> Outcome:
     """Bring one stage up to date; progress goes to an artifact, its lines to the log of the run."""
     log = get_run_logger()
-    outcome = runner.run(step, say=log.info, progress=_ProgressArtifact(step), force=force, pull=pull)
+    outcome = runner.run(step, say=log.info, progress=ProgressArtifact(step), force=force, pull=pull)
     log.info("%s: %s", step.name, outcome)
     return outcome
 
@@ -62,6 +64,9 @@ def finetune(
     if they are up to date; ``pull`` fetches missing outputs from the DVC remote.
     """
     root = Path.cwd()
+    if deployment.id is not None:
+        end_with_parent()  # a worker that is killed leaves no run behind, whose stages would leave none
+    prepare(root, os.environ)
     steps = read_steps(root, targets or ())
     forced = _known(force or [], steps)
     get_run_logger().info("dvc.yaml: %s", " -> ".join(step.name for step in steps))
@@ -77,8 +82,11 @@ def finetune(
                 wait_for=[futures[name] for name in step.upstream],
             )
         outcomes = {name: future.result() for name, future in futures.items()}
-    _publish_statement(root / STATEMENT)
-    if "ran" in outcomes.values():
+    branch = hand_over(root, f"{flow_run.name}-{str(flow_run.id)[:8]}")
+    publish_results(root, branch)
+    if branch is not None:
+        get_run_logger().info("parameters, dvc.lock and evidence are in branch %s", branch)
+    elif "ran" in outcomes.values():
         get_run_logger().info(
             "commit dvc.lock and the evidence files under data/ to keep the record of this run"
         )
@@ -99,33 +107,6 @@ def _known(names: list[str], steps: tuple[Step, ...]) -> frozenset[str]:
     if unknown:
         raise ValueError(f"force names {unknown}, which are not among the stages of this run")
     return frozenset(names)
-
-
-class _ProgressArtifact:
-    """The bar that Prefect shows for a stage; made at the first step that is reported."""
-
-    def __init__(self, step: Step) -> None:
-        self._step = step
-        self._artifact: UUID | None = None
-
-    def __call__(self, done: int, of: int) -> None:
-        percent = 100.0 * done / of
-        if self._artifact is None:
-            key = "progress-" + self._step.name.replace("_", "-")
-            made = create_progress_artifact(percent, key=key, description=self._step.summary)
-            assert isinstance(made, UUID)  # a coroutine only where an event loop runs
-            self._artifact = made
-        else:
-            update_progress_artifact(self._artifact, percent)
-
-
-def _publish_statement(path: Path) -> None:
-    """Show the privacy statement in Prefect as a table, where the pipeline has written one."""
-    if not path.exists():
-        return
-    rows = [f"| {key} | {json.dumps(value)} |" for key, value in json.loads(path.read_text()).items()]
-    table = "\n".join(["# What privacy was spent", "", "| | |", "|---|---|", *rows])
-    create_markdown_artifact(table, key="privacy-statement", description=str(STATEMENT))
 
 
 if __name__ == "__main__":

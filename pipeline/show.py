@@ -1,6 +1,5 @@
 """The command ``dualpriv show``: results and privacy statement, from stored evidence alone."""
 
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -8,11 +7,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.outputs import METRICS, STATEMENT
 from stages.core.files import read_json
 from stages.reporting.words import alarm, count, interval, is_noised, ordered_kinds
-
-METRICS = Path("data/evaluate/metrics.json")
-STATEMENT = Path("data/account/statement.json")
 
 
 def show_command() -> None:

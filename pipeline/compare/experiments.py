@@ -12,13 +12,13 @@ from typing import Any
 from pipeline.compare.clones import Clone
 from pipeline.compare.grid import Arm, changed_keys
 from pipeline.git import git
+from pipeline.outputs import METRICS, STATEMENT
 from pipeline.presets import leaves
 from stages.core.canonical import canonical_json
 from stages.core.files import sha256
 
 TARGETS = ("evaluate", "account")
 """What a comparison reads of a run; everything upstream of these runs, or is taken from DVC's cache."""
-METRICS, STATEMENT = "data/evaluate/metrics.json", "data/account/statement.json"
 _DECIDES_NOTHING = ("ledger", "run_key", "speed")
 """Sections of params.yaml that change no result."""
 

@@ -1,21 +1,19 @@
 """Make a clone that a worker has just pulled fit for one run: state, preset, artifacts.
 
-``python -m pipeline.deployed.clone``, a pull step of prefect.yaml. The state folder outlives clones and pods:
-checkpoints and run keys (scratch/) and DVC's cache, as private as the records. ``DUALPRIV_STATE`` names it.
+The state folder outlives clones and pods: checkpoints and run keys (scratch/) and DVC's cache, as private as
+the records. ``DUALPRIV_STATE`` names it.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.dvc_command import dvc
 from pipeline.git import git
 from pipeline.use import use_command
-from stages.core.entry import is_ours, refuse
 from stages.core.scratch import private_folder
 from stages.ledger.settings import VARIABLE, LedgerSettings
 
-STATE, PRESET = "DUALPRIV_STATE", "DUALPRIV_PRESET"
+WANTED, STATE, PRESET = "DUALPRIV_CLONE", "DUALPRIV_STATE", "DUALPRIV_PRESET"
 _MARK = "dualpriv.clone"
 """The key of the clone's own Git configuration that says what it is."""
 
@@ -23,9 +21,12 @@ _MARK = "dualpriv.clone"
 def prepare(root: Path, environment: Mapping[str, str]) -> None:
     """Give the clone at ``root`` the worker's state, the deployment's preset and what DVC has for it.
 
-    Errors: a ValueError where ``root`` is somebody's checkout, where the preset is none, and where the ledger
-    would be lost with the machine.
+    Nothing is done where the deployment works in place, or a second time. Errors: a ValueError where
+    ``root`` is somebody's checkout, where there is no such preset, and where the ledger would be lost with
+    the machine.
     """
+    if environment.get(WANTED) != "1" or is_clone(root):
+        return
     _require_made_for_this(root)
     given = environment.get(STATE)
     if given and not environment.get(VARIABLE) and LedgerSettings.load().url is None:
@@ -74,19 +75,3 @@ def _require_made_for_this(root: Path) -> None:
         raise ValueError(
             f"{root} is no fresh clone of a worker's: what a deployment sets would change somebody's checkout"
         )
-
-
-def main() -> None:
-    """Prepare the clone in the current directory."""
-    try:
-        prepare(Path.cwd(), os.environ)
-    except (ValueError, KeyError) as error:
-        if not is_ours(error):
-            raise
-        refuse("worker", error)
-    except OSError as error:
-        refuse("worker", f"{error.filename}: {error.strerror}")
-
-
-if __name__ == "__main__":
-    main()
