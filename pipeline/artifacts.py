@@ -19,8 +19,10 @@ from prefect.artifacts import (
 )
 
 from pipeline.dvc_graph import Step
-from pipeline.outputs import METRICS, REPORT, STATEMENT
 from stages.core.files import read_json
+from stages.privacy.evidence import METRICS, STATEMENT
+
+REPORT = "data/report/report.html"
 
 
 class ProgressArtifact:

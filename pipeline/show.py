@@ -1,5 +1,6 @@
 """The command ``dualpriv show``: results and privacy statement, from stored evidence alone."""
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -7,14 +8,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.outputs import METRICS, STATEMENT
 from stages.core.files import read_json
+from stages.privacy.evidence import METRICS, STATEMENT
 from stages.reporting.words import alarm, count, interval, is_noised, ordered_kinds
 
 
 def show_command() -> None:
     """Print the results table and the privacy sentence; missing evidence is a ValueError."""
-    metrics, statement = read_json(METRICS), read_json(STATEMENT)
+    metrics, statement = read_json(Path(METRICS)), read_json(Path(STATEMENT))
     console = Console(highlight=False)
     console.print(_table(metrics))
     if warning := alarm(statement):

@@ -12,10 +12,10 @@ from typing import Any
 from pipeline.compare.clones import Clone
 from pipeline.compare.grid import Arm, changed_keys
 from pipeline.git import git
-from pipeline.outputs import METRICS, STATEMENT
 from pipeline.presets import leaves
 from stages.core.canonical import canonical_json
 from stages.core.files import sha256
+from stages.privacy.evidence import METRICS, STATEMENT
 
 TARGETS = ("evaluate", "account")
 """What a comparison reads of a run; everything upstream of these runs, or is taken from DVC's cache."""
