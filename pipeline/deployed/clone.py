@@ -42,9 +42,9 @@ def prepare(root: Path, environment: Mapping[str, str]) -> None:
     if environment.get(PRESET):
         use_command(environment[PRESET], dry_run=False)
     if has_remote(root):
-        dvc(root, "pull", "--quiet", "--run-cache", "--allow-missing")
-    else:
-        dvc(root, "checkout", "--quiet", "--allow-missing")
+        dvc(root, "pull", "--run-cache", "--allow-missing")
+    elif (root / "dvc.lock").exists():  # else no run was ever recorded
+        dvc(root, "checkout", "--allow-missing")
     git(root, "config", "--local", _MARK, "true")
 
 

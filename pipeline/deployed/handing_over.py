@@ -25,7 +25,7 @@ def hand_over(root: Path, run: str) -> str | None:
     os.environ.update(identity(root))
     git(root, "commit", "--quiet", "--message", f"What run {run} left")
     if has_remote(root):
-        dvc(root, "push", "--quiet", "--run-cache")
+        dvc(root, "push", "--run-cache")
     try:
         git(root, "push", "--quiet", "origin", f"HEAD:refs/heads/{branch}")
     except ValueError as error:

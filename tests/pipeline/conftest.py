@@ -41,7 +41,7 @@ def _template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkout = tmp_path_factory.mktemp("small") / "checkout"
     shutil.copytree(SMALL, checkout)
     passing = shutil.ignore_patterns("__pycache__", "cache", "tmp")
-    for name in ("pipeline", "stages/core", ".dvc"):
+    for name in ("pipeline", "stages/core", "stages/ledger", "stages/privacy", ".dvc"):
         shutil.copytree(REPOSITORY / name, checkout / name, ignore=passing)
     for name in ("stages/__init__.py", ".dvcignore", ".gitignore", "prefect.yaml"):
         shutil.copy(REPOSITORY / name, checkout / name)
@@ -51,7 +51,15 @@ def _template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert render_dvcfile(checkout) == 0
     (checkout / "data").mkdir()
     (checkout / "data/by_hand.json").write_text('"made by hand"\n')
+    commit_all(checkout)
     return checkout
+
+
+def commit_all(checkout: Path) -> None:
+    """Commit what lies in a checkout, as somebody."""
+    who = ("-c", "user.name=Somebody", "-c", "user.email=somebody@localhost")
+    subprocess.run(["git", "add", "--all"], cwd=checkout, check=True)
+    subprocess.run(["git", *who, "commit", "--quiet", "-m", "as it is"], cwd=checkout, check=True)
 
 
 @pytest.fixture

@@ -13,12 +13,21 @@ from typing import Any
 
 import pytest
 
-from tests.pipeline.conftest import processes_in
+from tests.pipeline.conftest import commit_all, processes_in
 from tests.pipeline.test_runner import steps_counted, until
 
 pytestmark = pytest.mark.slow
 PATIENCE = 240.0
-WORKER = ("worker", "start", "--pool", "a100", "--run-once")
+POOLS = ("local", "a100")
+PRESET = """
+about: counts less
+config: none.json
+gpu: a100-80gb
+gpus: 1
+rows: {visual_tokens: 1, text_tokens: 1, answer_tokens: 1}
+predicted: {peak_gib: 1.0, micro_batch: 1}
+params: {count: {steps: 2}}
+"""
 
 
 def prefect(*arguments: str) -> str:
@@ -64,35 +73,53 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             try:
                 until(lambda: is_healthy() or process.poll() is not None, PATIENCE)
                 assert process.poll() is None, (home / "server.log").read_text()
-                for pool in ("local", "a100"):
+                for pool in POOLS:
                     prefect("work-pool", "create", pool, "--type", "process")
                 yield
             finally:
                 process.terminate()
 
 
-def start_run(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def start_run(checkout: Path, name: str) -> str:
     """Deploy the flow of ``checkout`` and ask for a run of it; return the run's id."""
-    monkeypatch.setenv("PYTHONPATH", str(checkout))
-    prefect("deploy", "--all")
-    prefect("deployment", "run", "finetune/a100")
+    prefect("deploy", "--name", name)
+    prefect("deployment", "run", f"finetune/{name}")
     [run] = call("/flow_runs/filter", {"sort": "EXPECTED_START_TIME_DESC", "limit": 1})
     return str(run["id"])
+
+
+def worker(pool: str) -> tuple[str, ...]:
+    return ("worker", "start", "--pool", pool, "--run-once")
 
 
 def state_of(run: str) -> str:
     return str(call(f"/flow_runs/{run}")["state"]["type"])
 
 
+def git(checkout: Path, *arguments: str) -> str:
+    answer = subprocess.run(["git", *arguments], cwd=checkout, capture_output=True, text=True, check=True)
+    return answer.stdout.strip()
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep what a worker keeps in a folder of the test's; no preset, and nobody known to Git."""
+    monkeypatch.setenv("DUALPRIV_STATE", str(tmp_path / "state"))
+    for name in ("DUALPRIV_PRESET", "DUALPRIV_CLONE", "PYTHONPATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DUALPRIV_PYTHON", sys.executable)
+    return tmp_path / "state"
+
+
 @pytest.mark.parametrize(("kind", "frozen"), [("small_pipeline", "by_hand"), ("built_checkout", "pretrain")])
-def test_finetune_a100_completes_without_a_gpu(
+def test_finetune_local_runs_in_the_checkout(
     server: None, kind: str, frozen: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once with trivial stages, once with every stage of ours on a tiny model."""
     checkout: Path = request.getfixturevalue(kind)
     monkeypatch.chdir(checkout)
-    run = start_run(checkout, monkeypatch)
-    log = prefect(*WORKER)
+    run = start_run(checkout, "local")
+    log = prefect(*worker("local"))
     assert state_of(run) == "COMPLETED", log
     assert (checkout / "data/account/statement.json").exists()
     status = [sys.executable, "-m", "dvc", "status", "--json"]
@@ -101,17 +128,49 @@ def test_finetune_a100_completes_without_a_gpu(
     assert processes_in(checkout) == []
 
 
+def test_finetune_a100_runs_in_a_clone_and_brings_back_a_branch_without_a_gpu(
+    server: None, small_pipeline: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (small_pipeline / "presets").mkdir()
+    (small_pipeline / "presets/less.yaml").write_text(PRESET)
+    commit_all(small_pipeline)
+    before = git(small_pipeline, "status", "--porcelain", "--ignored")
+    monkeypatch.setenv("DUALPRIV_PRESET", "less")
+    run = start_run(small_pipeline, "a100")
+    log = prefect(*worker("a100"))
+    assert state_of(run) == "COMPLETED", log
+    assert git(small_pipeline, "status", "--porcelain", "--ignored") == before, "nobody's checkout is touched"
+    [branch] = git(small_pipeline, "branch", "--list", "runs/*", "--format=%(refname:short)").splitlines()
+    assert "steps: 2" in git(small_pipeline, "show", f"{branch}:params.yaml")
+    assert "epsilon" in git(small_pipeline, "show", f"{branch}:data/account/statement.json")
+    assert len(steps_counted(state)) == 2, "checkpoints lie with the worker's state"
+
+    run = start_run(small_pipeline, "a100")
+    log = prefect(*worker("a100"))
+    assert state_of(run) == "COMPLETED" and "count: cached" in log, log
+
+
+def test_what_is_not_committed_is_not_deployed(server: None, small_pipeline: Path) -> None:
+    params = small_pipeline / "params.yaml"
+    params.write_text(params.read_text().replace("steps: 3", "steps: 4"))
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--name", "a100"]
+    answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert answer.returncode != 0 and "commit params.yaml, or restore what is there" in answer.stdout
+
+
 def test_a_cancelled_run_ends_its_stage_and_is_not_tried_again(
     server: None, small_pipeline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params = small_pipeline / "params.yaml"
     params.write_text(params.read_text().replace("steps: 3", "steps: 100000"))
     monkeypatch.setenv("SMALL_SECONDS", "0.2")
-    run = start_run(small_pipeline, monkeypatch)
-    with subprocess.Popen([sys.executable, "-m", "prefect", "--no-prompt", *WORKER], cwd="/") as worker:
+    run = start_run(small_pipeline, "local")
+    with subprocess.Popen(
+        [sys.executable, "-m", "prefect", "--no-prompt", *worker("local")], cwd="/"
+    ) as process:
         until(lambda: steps_counted(small_pipeline), PATIENCE)
         prefect("flow-run", "cancel", run)
-        worker.wait(PATIENCE)
+        process.wait(PATIENCE)
     assert state_of(run) == "CANCELLED"
     assert processes_in(small_pipeline) == []
     assert len(set(steps_counted(small_pipeline))) == 1, "one process took every step: no second attempt"
