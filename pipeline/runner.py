@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from pipeline import guard
 from pipeline.dvc_graph import Step
 from pipeline.stage_output import StageOutput
+from stages.core import guard
 from stages.core.progress import EVENTS
 
 Outcome = Literal["ran", "cached", "unchanged", "frozen"]

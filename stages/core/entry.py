@@ -13,12 +13,12 @@ from typing import NoReturn
 
 from stages.core.contract import Stage
 from stages.core.files import FULL
-from stages.core.launch import launch
+from stages.core.guard import PR_SET_PDEATHSIG
+from stages.core.launch import LAUNCHER, REFUSED, launch, launch_by
 from stages.core.ranks import LOST, RankLost, is_launched
 from stages.core.speed import Speed
 from stages.core.stopping import Terminated, ignore_stops, stop_once
 
-PR_SET_PDEATHSIG = 1
 INTERRUPTED = 130
 TERMINATED = 143
 
@@ -30,9 +30,8 @@ def main(stage: type[Stage]) -> None:
     end_with_parent()
     quiet_accountants()
     try:
-        processes = Speed.load().processes if stage.parallel and not is_launched() else 1
-        if processes > 1:
-            sys.exit(launch(name, processes))
+        if stage.parallel and not is_launched():
+            _launch(name)
         stage.load().run()
     except (ValueError, KeyError, TypeError) as error:
         if is_ours(error):
@@ -55,6 +54,15 @@ def main(stage: type[Stage]) -> None:
         _leave(_noted(f"{name}: interrupted", error), INTERRUPTED)
 
 
+def _launch(name: str) -> None:
+    """Leave the stage to several processes, where they are asked for; exits this one then."""
+    command, processes = os.environ.get(LAUNCHER), Speed.load().processes
+    if command:
+        sys.exit(launch_by(command, name))
+    if processes > 1:
+        sys.exit(launch(name, processes))
+
+
 def _noted(sentence: str, error: BaseException) -> str:
     """Return a sentence and what was noted on the way out, such as which steps are saved."""
     return "; ".join([sentence, *getattr(error, "__notes__", [])])
@@ -74,7 +82,11 @@ def quiet_accountants() -> None:
 def refuse(name: str, reason: object) -> NoReturn:
     """Print one sentence, on one line, and exit with code 2."""
     text = reason.args[0] if isinstance(reason, KeyError) and reason.args else reason
-    _leave(f"{name}: {' '.join(str(text).split())}", 2)
+    sentence = f"{name}: {' '.join(str(text).split())}"
+    if REFUSED in os.environ:
+        with open(os.environ[REFUSED], "w") as file:
+            file.write(f"{sentence}\n")
+    _leave(sentence, 2)
 
 
 def end_with_parent() -> None:

@@ -1,17 +1,25 @@
-"""Start a stage as several processes on this machine and end them together.
+"""Start a stage as several processes and end them together.
 
-``speed.processes: N`` runs ``python -m stages.NAME`` N times; on several machines, torchrun does the same.
+``speed.processes: N`` runs ``python -m stages.NAME`` N times on this machine. ``DUALPRIV_LAUNCHER`` names a
+command that starts them on several: ``torchrun ...``, or ``srun ... torchrun ...``.
 """
 
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from stages.core import guard
 from stages.core.ranks import LOST, RENDEZVOUS
+from stages.core.scratch import scratch_folder
 
+LAUNCHER = "DUALPRIV_LAUNCHER"
+REFUSED = "DUALPRIV_REFUSED"
+"""Names the file in which a process leaves why it refused its inputs, for launchers lose exit codes."""
 GRACE = 15.0
 """Seconds a process has to save and leave before it is killed."""
 _CAUSE = 5.0
@@ -47,6 +55,36 @@ def launch(module: str, processes: int) -> int:
             print(f"{module}: process {failed} of {processes} was killed (signal {-code})", file=sys.stderr)
             return 128 - code
         return code
+
+
+def launch_by(command: str, module: str) -> int:
+    """Run ``command -m module`` and return 0, 2 where a process refused its inputs, or the command's code.
+
+    ``command`` is split as a shell would and is told to end when this process ends in any way (Linux); it is
+    torchrun's or srun's part to end what it started. A command that is not there is a ValueError.
+    """
+    words = shlex.split(command)
+    here = Path(sys.executable).parent
+    path = os.pathsep.join([str(here), os.environ.get("PATH", os.defpath)])
+    program = shutil.which(words[0], path=path) if words else None
+    if program is None:
+        raise ValueError(
+            f"{LAUNCHER} says '{command}', which is no command here: install it, or unset {LAUNCHER}"
+        )
+    with tempfile.TemporaryDirectory(prefix="launch-", dir=scratch_folder()) as folder:
+        refused = Path(folder) / "refused"
+        environment = {key: value for key, value in os.environ.items() if key != "DUALPRIV_PARENT"}
+        guarded = [sys.executable, "-I", guard.__file__, str(os.getpid()), program, *words[1:], "-m", module]
+        started = subprocess.Popen(guarded, env=environment | {"PATH": path, REFUSED: str(refused)})
+        try:
+            code = started.wait()
+        except BaseException:
+            _end([started])
+            raise
+        if code and refused.exists():
+            sys.stderr.write(refused.read_text())
+            return 2
+        return code if code >= 0 else 128 - code
 
 
 def _start(
