@@ -5,6 +5,7 @@ exactly on public records or with noise that was charged.
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,12 @@ class ProgressArtifact:
 
     def __call__(self, done: int, of: int) -> None:
         """Show that ``done`` of ``of`` steps are done."""
-        percent = 100.0 * done / of
+        try:
+            self._show(100.0 * done / of)
+        except Exception as error:  # whatever the client of a server that is away raises: it ends no run
+            logging.getLogger(__name__).info("progress of %s is not shown: %s", self._step.name, error)
+
+    def _show(self, percent: float) -> None:
         if self._artifact is None:
             key = "progress-" + self._step.name.replace("_", "-")
             made = create_progress_artifact(percent, key=key, description=self._step.summary)

@@ -91,6 +91,19 @@ def audit(
 
 
 @app.command()
+def approve(
+    run: Annotated[str, typer.Argument(help="The flow run that waits: its name or id.")],
+    by: Annotated[str, typer.Option("--by", help="Who answers; kept in the ledger.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the ledger.")],
+    deny: Annotated[bool, typer.Option("--deny", help="Say no: the run ends.")] = False,
+) -> None:
+    """Answer a flow run that waits before it spends."""
+    from pipeline.approve import approve_command
+
+    approve_command(run, by, reason, approve=not deny)
+
+
+@app.command()
 def preflight(
     model: Annotated[Path, typer.Option("--model", help="A Hugging Face model directory.")],
     records: Annotated[
@@ -186,6 +199,21 @@ def compare(
 
     folder = Path("benchmarks/compare-quick" if quick else "benchmarks/compare")
     compare_command(grid, out or folder, quick=quick, jobs=jobs)
+
+
+@app.command()
+def sweep(
+    grid: Annotated[Path, typer.Argument(help="A file: `grid:`, and lists of values by key of params.yaml.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the table goes, as CSV.")] = Path("sweep.csv"),
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs at once.")] = 2,
+    spend: Annotated[
+        bool, typer.Option("--spend", help="Also on people who are not public: every point is charged.")
+    ] = False,
+) -> None:
+    """Run every combination of values as a DVC experiment, under one ledger, and write one table."""
+    from pipeline.sweep.command import sweep_command
+
+    sweep_command(grid, out, jobs=jobs, spend=spend)
 
 
 @app.command()

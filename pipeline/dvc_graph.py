@@ -23,6 +23,8 @@ class Step:
     """``meta.retries``: how often a crash is tried again."""
     releases: bool
     """``meta.releases``: forced by ``dualpriv repro --new-release`` where it is named."""
+    approve: bool
+    """``meta.approve: spend``: the flow asks a person before the stage spends."""
 
 
 def read_steps(root: Path, targets: Sequence[str] = ()) -> tuple[Step, ...]:
@@ -58,6 +60,7 @@ def _index(root: Path) -> dict[str, Step]:
                     frozen=stage.frozen,
                     retries=int((stage.meta or {}).get("retries", 0)),
                     releases=bool((stage.meta or {}).get("releases", False)),
+                    approve=(stage.meta or {}).get("approve") == "spend",
                 )
                 for stage in graph.nodes
                 if isinstance(stage, PipelineStage)

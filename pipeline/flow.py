@@ -5,10 +5,10 @@ flow takes no hyper-parameters, because ``params.yaml`` is the only place for th
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -18,6 +18,7 @@ from prefect.runtime import deployment, flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import Task
 
+from pipeline.approval import approved
 from pipeline.artifacts import ProgressArtifact, publish_results
 from pipeline.deployed.clone import prepare
 from pipeline.deployed.handing_over import hand_over
@@ -42,10 +43,11 @@ def is_worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> 
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def run_stage(step: Step, runner: Runner, force: bool, pull: bool) -> Outcome:
+def run_stage(step: Step, runner: Runner, force: bool, pull: bool, given: dict[str, str]) -> Outcome:
     """Bring one stage up to date; progress goes to an artifact, its lines to the log of the run."""
     log = get_run_logger()
-    outcome = runner.run(step, say=log.info, progress=ProgressArtifact(step), force=force, pull=pull)
+    progress = ProgressArtifact(step)
+    outcome = runner.run(step, say=log.info, progress=progress, force=force, pull=pull, given=given)
     log.info("%s: %s", step.name, outcome)
     return outcome
 
@@ -56,12 +58,16 @@ ONE_AT_A_TIME: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=1)
 
 @flow(name="finetune", task_runner=ONE_AT_A_TIME, persist_result=False)  # type: ignore[arg-type] # futures of its own
 def finetune(
-    targets: list[str] | None = None, force: list[str] | None = None, pull: bool = False
+    targets: list[str] | None = None,
+    force: list[str] | None = None,
+    pull: bool = False,
+    approval: Literal["person", "none"] = "person",
 ) -> dict[str, Outcome]:
     """Run the pipeline in the current directory and say what happened to each stage.
 
     ``targets`` are the stages wanted, with everything upstream (all); ``force`` the stages to run even
-    if they are up to date; ``pull`` fetches missing outputs from the DVC remote.
+    if they are up to date; ``pull`` fetches missing outputs from the DVC remote; ``approval`` is who is asked
+    before a stage spends.
     """
     root = Path.cwd()
     if deployment.id is not None:
@@ -73,11 +79,15 @@ def finetune(
     with _stopped_on_the_way_out(Runner(root)) as runner:
         futures: dict[str, PrefectFuture[Outcome]] = {}
         for step in steps:
+            given, is_forced = {}, step.name in forced
+            if step.approve and approval == "person" and _succeeded(futures[name] for name in step.upstream):
+                given = approved(root, step, force=is_forced)
             futures[step.name] = run_stage.with_options(retries=step.retries).submit(
                 step,
                 runner,
-                force=step.name in forced,
+                force=is_forced,
                 pull=pull,
+                given=given,
                 return_state=False,
                 wait_for=[futures[name] for name in step.upstream],
             )
@@ -100,6 +110,15 @@ def _stopped_on_the_way_out(runner: Runner) -> Iterator[Runner]:
         yield runner
     finally:
         runner.stop()
+
+
+def _succeeded(upstream: Iterable[PrefectFuture[Outcome]]) -> bool:
+    """Wait, and tell whether everything upstream has ended well; else a stage will not run anyway."""
+    for future in upstream:
+        future.wait()
+        if not future.state.is_completed():
+            return False
+    return True
 
 
 def _known(names: list[str], steps: tuple[Step, ...]) -> frozenset[str]:

@@ -25,6 +25,7 @@ from stages.core.progress import EVENTS
 Outcome = Literal["ran", "cached", "unchanged", "frozen"]
 """Ran; taken from DVC's run cache; already up to date; left alone because it is run by hand only."""
 
+NOTHING: Mapping[str, str] = {}
 TAIL = 40
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 10.0
@@ -78,10 +79,12 @@ class Runner:
         progress: Callable[[int, int], None] = lambda done, of: None,
         force: bool = False,
         pull: bool = False,
+        given: Mapping[str, str] = NOTHING,
     ) -> Outcome:
         """Bring ``step`` up to date; raise StageFailed or Stopped.
 
-        ``say`` gets the lines people read and ``progress`` the public step number.
+        ``say`` gets the lines people read and ``progress`` the public step number; ``given`` are variables
+        for the stage beside those of the environment.
 
         Edge cases: a frozen stage is left alone: DVC would record new code beside its old outputs. A lock
         that another DVC process holds is waited for, and nothing else is tried twice.
@@ -90,7 +93,7 @@ class Runner:
             return "frozen"
         command = [sys.executable, "-m", "dvc", "repro", "--single-item", step.name]
         command += ["--force"] * force + ["--pull"] * pull
-        return self._until_unlocked(command, step.name, say, progress).outcome
+        return self._until_unlocked(command, step.name, say, progress, given).outcome
 
     def experiment(self, name: str, changes: Mapping[str, str], targets: Sequence[str]) -> None:
         """Bring ``targets`` up to date with other parameters, as a DVC experiment; raises as ``run``."""
@@ -115,12 +118,13 @@ class Runner:
         name: str,
         say: Callable[[str], None],
         progress: Callable[[int, int], None],
+        given: Mapping[str, str] = NOTHING,
     ) -> StageOutput:
         give_up, wait = time.monotonic() + self._lock_patience, FIRST_WAIT
         while True:
             output = StageOutput(name, say, progress)
             tail: deque[str] = deque(maxlen=TAIL)
-            code = self._follow(command, name, output, tail)
+            code = self._follow(command, name, output, tail, given)
             if code == 0:
                 return output
             if self._stopping.is_set():
@@ -146,8 +150,15 @@ class Runner:
             if process in self._live:  # else its number may name another process by now
                 _signal_group(process, signal.SIGKILL)
 
-    def _follow(self, command: list[str], name: str, output: StageOutput, tail: deque[str]) -> int:
-        with self._started(command, name) as process:
+    def _follow(
+        self,
+        command: list[str],
+        name: str,
+        output: StageOutput,
+        tail: deque[str],
+        given: Mapping[str, str] = NOTHING,
+    ) -> int:
+        with self._started(command, name, given) as process:
             assert process.stdout is not None
             for line in process.stdout:  # ends when the last process of the group has closed it
                 tail.append(line.rstrip())
@@ -155,14 +166,16 @@ class Runner:
             return process.wait()
 
     @contextmanager
-    def _started(self, command: list[str], name: str) -> Iterator[subprocess.Popen[str]]:
+    def _started(
+        self, command: list[str], name: str, given: Mapping[str, str]
+    ) -> Iterator[subprocess.Popen[str]]:
         with self._gate:
             if self._stopping.is_set():
                 raise Stopped(f"{name}: stopped before it began")
             process = subprocess.Popen(
                 [sys.executable, "-I", guard.__file__, str(os.getpid()), *command],
                 cwd=self.root,
-                env=environment(),
+                env={**environment(), **given},
                 text=True,
                 errors="replace",
                 stdin=subprocess.DEVNULL,

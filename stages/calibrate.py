@@ -9,9 +9,10 @@ from stages.core.entry import main
 from stages.core.files import read_json, write_bytes, write_json, write_text
 from stages.core.progress import PARTS, progress
 from stages.core.speed import Speed, use
+from stages.privacy.chain import Split
 from stages.privacy.charge import public_choice
 from stages.privacy.clipping import Groups
-from stages.privacy.noised_sum import NoisedMean
+from stages.privacy.noised_sum import NoisedMean, NoisedSum
 from stages.privacy.plan import EstimatorKind
 from stages.records.row import rows_by_unit
 from stages.records.store import read_rows
@@ -143,6 +144,10 @@ class Calibrate(Releasing):
     pictures: Path = writes(
         "data/calibrate/patches.png", evidence=True, plot={"title": "Patches kept, merged and dropped"}
     )
+
+    def would_release(self) -> tuple[NoisedSum, Split, Path] | None:
+        """Return the noised sum over private units; None where only public records are looked at."""
+        return None if self.calibrate.on == "public" else (self.calibrate.private, "train", self.pruning)
 
     def run(self) -> None:
         """Answer questions with every budget and with all tokens, and choose one."""

@@ -16,7 +16,9 @@ from stages.evaluation.noised_accuracy import (
     noised_accuracy_by_kind,
 )
 from stages.evaluation.settings import EvaluateSettings
+from stages.privacy.chain import Split
 from stages.privacy.charge import declared_public
+from stages.privacy.noised_sum import NoisedSum
 from stages.records.data import Data
 from stages.records.encoded import read_encoded
 from stages.trainable.adapters import load_adapter
@@ -35,6 +37,10 @@ class Evaluate(Releasing):
     backbone: Path = reads("models/backbone")
     adapter: Path = reads("models/adapter")
     metrics: Path = writes("data/evaluate/metrics.json", evidence=True)
+
+    def would_release(self) -> tuple[NoisedSum, Split, Path] | None:
+        """Return the noised sum over private units; None where only public records are looked at."""
+        return None if self.evaluate.release == "public" else (self.evaluate.private, "heldout", self.metrics)
 
     def run(self) -> None:
         """Count exact answers by kind for both models."""

@@ -13,8 +13,10 @@ from stages.core.fingerprint import ResolvedInputs
 from stages.core.ranks import Ranks, joined
 from stages.core.seed import Seed
 from stages.core.speed import Speed, use
+from stages.core.spending import Spending
 from stages.ledger.ledger import Ledger
 from stages.ledger.release import recorded_digest
+from stages.privacy.approval import approval_given
 from stages.privacy.canary_settings import CanarySettings
 from stages.privacy.plan import Plan, read_plan
 from stages.privacy.stream import Streams
@@ -32,6 +34,7 @@ from stages.training.preparation import learner_for
 from stages.training.priced_precision import require_priced_precision
 from stages.training.run_folder import RunFolder, open_run, run_folder
 from stages.training.settling import reservation, settlement
+from stages.training.spending import spending_of
 from stages.training.trace import trace_json
 from stages.training.unfinished import make_way
 from stages.training.update_pruning import Update
@@ -48,7 +51,7 @@ class Finetune(Stage):
     """
 
     parallel: ClassVar[bool] = True
-    meta: ClassVar[dict[str, Any]] = {"gpus": 1, "releases": True, "retries": 2}
+    meta: ClassVar[dict[str, Any]] = {"approve": "spend", "gpus": 1, "releases": True, "retries": 2}
 
     optim: Optim
     update: Update
@@ -64,6 +67,12 @@ class Finetune(Stage):
     backbone: Path = reads("models/backbone")
     adapter: Path = writes("models/adapter")
     trace: Path = writes("data/finetune/trace.json", evidence=True)
+
+    def spending(self) -> Spending | None:
+        """Return what training would reserve: every planned step."""
+        plan = read_plan(read_json(self.plan), str(self.plan))
+        event = plan.event(plan.sampling.steps)
+        return spending_of(self, self.trace, plan.population, plan.relation, "train", event)
 
     def run(self) -> None:
         """Train from the last checkpoint, in as many processes as were started; the first one writes."""
@@ -104,7 +113,9 @@ class Finetune(Stage):
         commit = folder.commit_at_start()
         about = {"release": streams.release_id(), "plan": plan.to_json(), "commit": commit}
         intents = Intents(folder.intents, about)
-        ledger.reserve(plan.population, plan.relation, reservation(plan, self.name(), streams.release_id()))
+        approval = approval_given(inputs.fingerprint())
+        asked = reservation(plan, self.name(), streams.release_id(), approval)
+        ledger.reserve(plan.population, plan.relation, asked)
         learner = learner_for(self, plan, read_encoded(self.encoded), speed, ranks, folder.diagnostics)
         choices = Choices(self.optim, self.update, self.seed.start)
         weights_P = train(plan, choices, learner, streams, intents, folder, speed.checkpoint_every)

@@ -10,8 +10,9 @@ from stages.core.entry import main
 from stages.core.files import write_bytes, write_json, write_text
 from stages.core.progress import PARTS, progress
 from stages.core.speed import Speed, use
+from stages.privacy.chain import Split
 from stages.privacy.charge import public_choice
-from stages.privacy.noised_sum import NoisedMean
+from stages.privacy.noised_sum import NoisedMean, NoisedSum
 from stages.records.row import rows_by_unit
 from stages.records.store import read_rows
 from stages.training.one_release import Releasing, one_release
@@ -67,6 +68,10 @@ class Profile(Releasing):
     pictures: Path = writes(
         "data/profile/layers.png", evidence=True, plot={"title": "What each encoder layer looks at"}
     )
+
+    def would_release(self) -> tuple[NoisedSum, Split, Path] | None:
+        """Return the noised sum over private units; None where only public records are looked at."""
+        return None if self.profile.on == "public" else (self.profile.private, "train", self.importance)
 
     def run(self) -> None:
         """Prune images by every layer in turn, answer their questions, and choose the best layer."""

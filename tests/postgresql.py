@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -24,9 +24,21 @@ SERVER = ("--listen_addresses=127.0.0.1", "--unix_socket_directories=", "--fsync
 class Cluster:
     """A running server; every test gets a schema of its own."""
 
-    def __init__(self, port: int, password: str) -> None:
-        """Name the server."""
+    def __init__(self, port: int, password: str, begin: Callable[[], subprocess.Popen]) -> None:
+        """Name the server, which ``begin`` starts."""
         self.port, self.password, self.made = port, password, 0
+        self._begin, self._server = begin, begin()
+        wait_for(self, self._server)
+
+    def stop(self) -> None:
+        """End the server; what it stored stays."""
+        self._server.send_signal(signal.SIGQUIT)
+        self._server.wait(timeout=60)
+
+    def start(self) -> None:
+        """Start it again."""
+        self._server = self._begin()
+        wait_for(self, self._server)
 
     def url(self, **settings: str) -> str:
         """Return a URL whose connections have these settings."""
@@ -76,19 +88,13 @@ def running() -> Iterator[Cluster]:
             **unprivileged,
         )
         assert made.returncode == 0, made.stderr
-        server = subprocess.Popen(
-            [programs / "postgres", "-D", data, f"--port={port}", *SERVER],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            **unprivileged,
-        )
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        command = [programs / "postgres", "-D", data, f"--port={port}", *SERVER]
+        cluster = Cluster(port, password, lambda: subprocess.Popen(command, **quiet, **unprivileged))
         try:
-            cluster = Cluster(port, password)
-            wait_for(cluster, server)
             yield cluster
         finally:
-            server.send_signal(signal.SIGQUIT)
-            server.wait(timeout=60)
+            cluster.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -106,9 +106,9 @@ def give_key(checkout: Path, key: bytes, folder: str, name: str = "finetune") ->
     (place / "run.key").write_bytes(key)
 
 
-def undisturbed(checkout: Path, key: bytes, folder: str) -> bytes:
+def undisturbed(checkout: Path, key: bytes, folder: str, **more: str) -> bytes:
     """Return the adapter of a run with the same key and inputs that nobody kills."""
     give_key(checkout, key, folder)
-    done = stage(checkout, "finetune")
+    done = stage(checkout, "finetune", **more)
     assert done.returncode == 0, done.stderr
     return (checkout / ADAPTER).read_bytes()

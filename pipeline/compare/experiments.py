@@ -39,11 +39,15 @@ def experiments_of(base: Mapping[str, Any], every: list[Arm], code: str) -> list
     for arm in every:
         values = {".".join(parts): value for parts, value in leaves(arm.params)}
         changes = {key: spelled(values[key]) for key in keys}
-        decided = {key: value for key, value in arm.params.items() if key not in _DECIDES_NOTHING}
-        decides = canonical_json({"params": decided, "code": code})
-        digest = hashlib.sha256(decides).hexdigest()[:16]
-        found.append(Experiment(arm, f"compare-{digest}", changes))
+        found.append(Experiment(arm, named("compare", arm.params, code), changes))
     return found
+
+
+def named(of: str, params: Mapping[str, Any], code: str) -> str:
+    """Return the name of an experiment: ``of`` what it is a part, and a digest of all that decides it."""
+    decided = {key: value for key, value in params.items() if key not in _DECIDES_NOTHING}
+    digest = hashlib.sha256(canonical_json({"params": decided, "code": code})).hexdigest()
+    return f"{of}-{digest[:16]}"
 
 
 def spelled(value: Any) -> str:
@@ -69,11 +73,11 @@ def code_key(root: Path, records: Iterable[Path]) -> str:
     return hashlib.sha256("\n".join([*code, *read]).encode()).hexdigest()
 
 
-def known(root: Path) -> dict[str, str]:
-    """Return the commits of all experiments of comparisons, by name."""
+def known(root: Path, of: str = "compare") -> dict[str, str]:
+    """Return the commits of all experiments that are ``named`` so, by name."""
     listed = git(root, "for-each-ref", "--format=%(refname) %(objectname)", "refs/exps").splitlines()
     refs = (line.split() for line in listed)
-    return {ref.rpartition("/")[2]: commit for ref, commit in refs if "/compare-" in ref}
+    return {ref.rpartition("/")[2]: commit for ref, commit in refs if f"/{of}-" in ref}
 
 
 def result(root: Path, name: str, commit: str) -> tuple[dict[str, Any], dict[str, Any]]:

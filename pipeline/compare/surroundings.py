@@ -34,15 +34,16 @@ def threads_of(jobs: int, wanted: int) -> Iterator[None]:
 
 
 @contextmanager
-def of_the_checkout() -> Iterator[None]:
-    """Have clones use the ledger and the scratch folder of the checkout, and take over what was stopped.
+def of_the_checkout(*, new_release: bool = True) -> Iterator[None]:
+    """Have clones use the ledger and the scratch folder of the checkout.
 
-    The population is public, so a run that was stopped half way is abandoned where it stands in the way.
+    With ``new_release``, for populations that are public, a run that was stopped half way is abandoned where
+    it stands in the way.
     """
     given = {
         VARIABLE: LedgerSettings.load().location().render_as_string(hide_password=False),
         "DUALPRIV_SCRATCH": str(scratch_folder()),
-        NEW_RELEASE: "1",
+        NEW_RELEASE: str(int(new_release)),
     }
     with _environment(given):
         yield

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from stages.core.params import PARAMS, read_params, read_section
+from stages.core.spending import Spending
 
 Role = Literal["section", "reads", "reads_from", "writes"]
 
@@ -69,11 +70,15 @@ class Stage:
     parallel: ClassVar[bool] = False
     """Several processes may share its work: ``speed.processes``, or torchrun."""
     meta: ClassVar[dict[str, Any]] = {}
-    """Hints for the orchestrator (retries, gpus); not part of what DVC records."""
+    """Hints for the orchestrator (retries, gpus, approve); not part of what DVC records."""
 
     def run(self) -> None:
         """Read the inputs, call the library, write the outputs."""
         raise AssertionError("a stage defines run")
+
+    def spending(self) -> Spending | None:
+        """Return what ``run`` would reserve, for a person to approve; None where it is nothing new."""
+        return None
 
     @classmethod
     def name(cls) -> str:

@@ -8,13 +8,14 @@ import fcntl
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from stages.core.scratch import private_folder
@@ -22,6 +23,9 @@ from stages.ledger.schema import is_current, migrate
 
 PATIENCE = 120
 """Seconds that a process waits for another to finish its entry."""
+OUTAGE = 600
+"""Seconds for which a server that answered before is waited for; a run that has trained is not given up."""
+_PAUSE = 2.0
 _LOCK = 0x6475616C70726976
 """The advisory lock of PostgreSQL that writers of a ledger take: 'dualpriv'."""
 _FULL = "no space left on disk ({place}): free some and run it again"
@@ -55,6 +59,7 @@ class Store:
         self._url = url
         self.place = str(url.database) if self._is_file else url.render_as_string(hide_password=True)
         self._engine = _engine(url)
+        self._was_reached = False
 
     @property
     def _is_file(self) -> bool:
@@ -114,7 +119,7 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Yield a connection that sees one state of the ledger."""
-        with self._clear(), self._engine.connect().execution_options(begin="BEGIN") as connection:
+        with self._clear(), self._connected().execution_options(begin="BEGIN") as connection:
             with connection.begin():
                 yield connection
 
@@ -125,12 +130,30 @@ class Store:
         Guarantee: when the block ends well, everything it wrote is on disk; otherwise, whatever ended it,
         nothing is.
         """
-        with self._clear(), self._engine.connect() as connection, connection.begin():
+        with self._clear(), self._connected() as connection, connection.begin():
             if not self._is_file:
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{PATIENCE}s'")
                 connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
             yield connection
+
+    def _connected(self) -> Connection:
+        """Return a connection; a server that this process has reached before may be away for a while."""
+        give_up = time.monotonic() + (OUTAGE if self._was_reached and not self._is_file else 0)
+        is_told = False
+        while True:
+            try:
+                found = self._engine.connect()
+            except OperationalError:
+                if time.monotonic() > give_up:
+                    raise
+                if not is_told:
+                    print(f"the ledger {self.place} is away: waiting for it for {OUTAGE} s", flush=True)
+                is_told = True
+                time.sleep(_PAUSE)
+            else:
+                self._was_reached = True
+                return found
 
     @contextmanager
     def _clear(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from stages.core.canonical import canonical_json
 from stages.core.schema import parse
 from stages.privacy.accountants import Relation
+from stages.privacy.approval import Approval
 from stages.privacy.renyi_filter import RenyiFilter
 
 VERSION = 1
@@ -57,6 +58,8 @@ class ReserveBody:
     sampler: Sampler
     event: dict[str, Any]
     cost: float | None
+    approval: Approval | None = None
+    """Who was asked before and said yes; in the stored form only where somebody was."""
 
     def __post_init__(self) -> None:
         """Refuse names that no release and no stage has."""
@@ -138,7 +141,10 @@ class Entry:
 
     def to_json(self) -> dict[str, Any]:
         """Return the exported form."""
-        return {"version": VERSION, **asdict(self)}
+        form = {"version": VERSION, **asdict(self)}
+        if self.kind == "reserve" and form["body"]["approval"] is None:
+            del form["body"]["approval"]
+        return form
 
 
 def new_entry(population: str, after: Sequence[Entry], day: str, body: Body) -> Entry:
@@ -217,6 +223,15 @@ class _Chain:
     entries: tuple[dict[str, Any], ...]
 
 
+def _body(kind: Kind, body: dict[str, Any], where: str) -> Body:
+    """Return the body; that nobody was asked before a release is said by a missing key, and no other way."""
+    if kind == "reserve":
+        if body.get("approval", ...) is None:
+            raise KeyError(f"{where} has unknown keys ['approval']: nobody approved")
+        body = {"approval": None} | body
+    return parse(body, _BODIES[kind], where)
+
+
 def _entry(value: Any, where: str) -> Entry:
     form = parse(value, _Form, where)
     if form.version != VERSION:
@@ -226,7 +241,7 @@ def _entry(value: Any, where: str) -> Entry:
         sequence=form.sequence,
         kind=form.kind,
         day=form.day,
-        body=parse(form.body, _BODIES[form.kind], f"{where}, body"),
+        body=_body(form.kind, form.body, f"{where}, body"),
         previous=form.previous,
         digest=form.digest,
     )

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 import dp_accounting
 
 from stages.privacy.accountants import Relation
+from stages.privacy.approval import Approval
 from stages.privacy.chain import (
     AbandonBody,
     Body,
@@ -36,6 +37,7 @@ class Reservation:
     split: Split
     sampler: Sampler
     event: dp_accounting.DpEvent
+    approval: Approval | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +99,7 @@ def reserved(
         sampler=reservation.sampler,
         event=event_to_json(reservation.event),
         cost=_cost(opened, reservation.event),
+        approval=reservation.approval,
     )
     if body.release in history.releases:
         if history.releases[body.release].state == "abandoned":
@@ -175,7 +178,8 @@ def _ended(
 
 def _require_same(entry: Entry, body: Body) -> None:
     before, now = asdict(entry.body), asdict(body)
-    changed = sorted(key for key in before if key != "cost" and before[key] != now[key])  # the event decides
+    decides = before.keys() - {"cost", "approval"}  # the event decides a cost; the first approval stands
+    changed = sorted(key for key in decides if before[key] != now[key])
     if changed:
         raise ValueError(
             f"release {now['release']} is in the ledger (entry {entry.sequence} of population "

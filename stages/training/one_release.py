@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,9 +19,11 @@ from stages.core.canonical import canonical_json
 from stages.core.contract import Stage, section
 from stages.core.files import read_json, sha256, write_bytes
 from stages.core.fingerprint import ResolvedInputs
+from stages.core.spending import Spending
 from stages.ledger.ledger import Ledger, Reservation, Settlement
 from stages.ledger.release import recorded_digest
 from stages.privacy.accountants import Relation
+from stages.privacy.approval import approval_given
 from stages.privacy.chain import Split
 from stages.privacy.charge import noised_sum_charge
 from stages.privacy.noise import NoisySum, released_before
@@ -34,6 +36,7 @@ from stages.training.intents import Intents
 from stages.training.key_archive import RunKeyArchive
 from stages.training.priced_precision import require_priced_precision
 from stages.training.run_folder import RunFolder, open_run
+from stages.training.spending import spending_of
 from stages.training.unfinished import make_way
 from stages.vlm.source import Model
 
@@ -45,6 +48,19 @@ class Releasing(Stage):
     model: Model
     population: Population
     relation: Relation = section("privacy.relation")
+    meta: ClassVar[dict[str, Any]] = {"approve": "spend"}
+
+    def would_release(self) -> tuple[NoisedSum, Split, Path] | None:
+        """Return mechanism, split and output of what a run releases; None: it releases nothing."""
+        raise AssertionError("a releasing stage defines would_release")
+
+    def spending(self) -> Spending | None:
+        """Return what a run would reserve."""
+        found = self.would_release()
+        if found is None:
+            return None
+        mechanism, split, output = found
+        return spending_of(self, output, self.population, self.relation, split, mechanism.event())
 
 
 @dataclass(frozen=True)
@@ -114,7 +130,12 @@ def one_release(
             population,
             stage.relation,
             Reservation(
-                release=release, stage=name, split=split, sampler=mechanism.sampler, event=mechanism.event()
+                release=release,
+                stage=name,
+                split=split,
+                sampler=mechanism.sampler,
+                event=mechanism.event(),
+                approval=approval_given(inputs.fingerprint()),
             ),
         )
         intents.record(0, asdict(mechanism))

@@ -3,14 +3,21 @@
 from collections.abc import Mapping
 from typing import Any
 
+from stages.privacy.approval import Approval
 from stages.privacy.plan import Plan
 from stages.privacy.reserving import Reservation, Settlement
 
 
-def reservation(plan: Plan, stage: str, release: str) -> Reservation:
+def reservation(plan: Plan, stage: str, release: str, approval: Approval | None = None) -> Reservation:
     """Return the most that a run of ``plan`` may spend: every planned step."""
-    event = plan.event(plan.sampling.steps)
-    return Reservation(release=release, stage=stage, split="train", sampler=plan.sampler, event=event)
+    return Reservation(
+        release=release,
+        stage=stage,
+        split="train",
+        sampler=plan.sampler,
+        event=plan.event(plan.sampling.steps),
+        approval=approval,
+    )
 
 
 def settlement(plan: Plan, trace: Mapping[str, Any]) -> Settlement:

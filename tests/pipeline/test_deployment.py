@@ -1,24 +1,18 @@
 """From `prefect deploy` to a finished run, with a real server, pool and worker, and without a GPU."""
 
 import json
-import os
-import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.pipeline.conftest import commit_all, processes_in
+from tests.pipeline.prefect_server import PATIENCE, deployed_run, prefect, server, state_of, worker
 from tests.pipeline.test_runner import steps_counted, until
 
+__all__ = ["server"]
 pytestmark = pytest.mark.slow
-PATIENCE = 240.0
-POOLS = ("local", "a100")
 PRESET = """
 about: counts less
 config: none.json
@@ -28,72 +22,6 @@ rows: {visual_tokens: 1, text_tokens: 1, answer_tokens: 1}
 predicted: {peak_gib: 1.0, micro_batch: 1}
 params: {count: {steps: 2}}
 """
-
-
-def prefect(*arguments: str) -> str:
-    """Run the prefect command in the current directory and return what it printed."""
-    command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
-    answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert answer.returncode == 0, answer.stdout
-    return answer.stdout
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
-
-
-def call(path: str, body: object = None) -> Any:
-    """Ask the server's API."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(
-        os.environ["PREFECT_API_URL"] + path, data, {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return json.load(answer)
-
-
-def is_healthy() -> bool:
-    try:
-        return call("/health") is True
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Run `prefect server start` on a free port, with a home and two work pools of its own."""
-    home, port = tmp_path_factory.mktemp("prefect"), free_port()
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with pytest.MonkeyPatch.context() as patch, open(home / "server.log", "w") as log:
-        patch.setenv("PREFECT_HOME", str(home))
-        patch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{port}/api")
-        with subprocess.Popen(command, stdout=log, stderr=log, cwd=home) as process:
-            try:
-                until(lambda: is_healthy() or process.poll() is not None, PATIENCE)
-                assert process.poll() is None, (home / "server.log").read_text()
-                for pool in POOLS:
-                    prefect("work-pool", "create", pool, "--type", "process")
-                yield
-            finally:
-                process.terminate()
-
-
-def start_run(checkout: Path, name: str) -> str:
-    """Deploy the flow of ``checkout`` and ask for a run of it; return the run's id."""
-    prefect("deploy", "--name", name)
-    prefect("deployment", "run", f"finetune/{name}")
-    [run] = call("/flow_runs/filter", {"sort": "EXPECTED_START_TIME_DESC", "limit": 1})
-    return str(run["id"])
-
-
-def worker(pool: str) -> tuple[str, ...]:
-    return ("worker", "start", "--pool", pool, "--run-once")
-
-
-def state_of(run: str) -> str:
-    return str(call(f"/flow_runs/{run}")["state"]["type"])
 
 
 def git(checkout: Path, *arguments: str) -> str:
@@ -118,7 +46,7 @@ def test_finetune_local_runs_in_the_checkout(
     """Once with trivial stages, once with every stage of ours on a tiny model."""
     checkout: Path = request.getfixturevalue(kind)
     monkeypatch.chdir(checkout)
-    run = start_run(checkout, "local")
+    run = deployed_run("local")
     log = prefect(*worker("local"))
     assert state_of(run) == "COMPLETED", log
     assert (checkout / "data/account/statement.json").exists()
@@ -136,7 +64,7 @@ def test_finetune_a100_runs_in_a_clone_and_brings_back_a_branch_without_a_gpu(
     commit_all(small_pipeline)
     before = git(small_pipeline, "status", "--porcelain", "--ignored")
     monkeypatch.setenv("DUALPRIV_PRESET", "less")
-    run = start_run(small_pipeline, "a100")
+    run = deployed_run("a100")
     log = prefect(*worker("a100"))
     assert state_of(run) == "COMPLETED", log
     assert git(small_pipeline, "status", "--porcelain", "--ignored") == before, "nobody's checkout is touched"
@@ -145,7 +73,7 @@ def test_finetune_a100_runs_in_a_clone_and_brings_back_a_branch_without_a_gpu(
     assert "epsilon" in git(small_pipeline, "show", f"{branch}:data/account/statement.json")
     assert len(steps_counted(state)) == 2, "checkpoints lie with the worker's state"
 
-    run = start_run(small_pipeline, "a100")
+    run = deployed_run("a100")
     log = prefect(*worker("a100"))
     assert state_of(run) == "COMPLETED" and "count: cached" in log, log
 
@@ -164,7 +92,7 @@ def test_a_cancelled_run_ends_its_stage_and_is_not_tried_again(
     params = small_pipeline / "params.yaml"
     params.write_text(params.read_text().replace("steps: 3", "steps: 100000"))
     monkeypatch.setenv("SMALL_SECONDS", "0.2")
-    run = start_run(small_pipeline, "local")
+    run = deployed_run("local")
     with subprocess.Popen(
         [sys.executable, "-m", "prefect", "--no-prompt", *worker("local")], cwd="/"
     ) as process:

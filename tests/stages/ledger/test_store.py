@@ -4,13 +4,14 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from ledgers import PEOPLE, RULE
+from ledgers import ADD_OR_REMOVE, PEOPLE, RULE, reservation, settlement
 from postgresql import free_port
 
 from stages.ledger.ledger import Ledger
@@ -238,3 +239,27 @@ def test_a_read_only_database_is_one_sentence(ledger_file: Path) -> None:
 def test_a_read_only_server_is_one_sentence(postgresql, monkeypatch) -> None:
     monkeypatch.setenv("DUALPRIV_LEDGER", postgresql.new_place(default_transaction_read_only="on"))
     assert "is read-only: make it writable" in refusal()
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_away_is_waited_for_by_who_has_reached_it(postgresql, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("DUALPRIV_LEDGER", postgresql.new_place())
+    monkeypatch.setattr("stages.ledger.store._PAUSE", 0.1)
+    ledger = Ledger.load()
+    ledger.reserve(PEOPLE, ADD_OR_REMOVE, reservation(1))
+    postgresql.stop()
+    try:
+        assert "cannot be reached" in refusal(), "a process that never reached it is told at once"
+        later = threading.Timer(2.0, postgresql.start)
+        later.start()
+        ledger.settle(PEOPLE.name, settlement(1))
+        assert capsys.readouterr().out.count("is away: waiting for it") == 1
+        later.join()
+        assert [entry.kind for entry in Ledger.load().entries(PEOPLE.name)] == ["open", "reserve", "settle"]
+        postgresql.stop()
+        monkeypatch.setattr("stages.ledger.store.OUTAGE", 0.5)
+        with pytest.raises(ValueError, match="cannot be reached"):
+            ledger.entries(PEOPLE.name)
+    finally:
+        postgresql.stop()
+        postgresql.start()

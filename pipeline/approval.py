@@ -1,0 +1,99 @@
+"""Ask a person before a stage spends: the flow waits, and an answer is for one stage on one set of inputs."""
+
+import json
+import subprocess
+import sys
+from collections import deque
+from dataclasses import asdict
+from pathlib import Path
+
+from prefect import get_run_logger, pause_flow_run, suspend_flow_run
+from prefect.input import RunInput
+from prefect.runtime import deployment
+
+from pipeline.dvc_graph import Step
+from pipeline.runner import environment
+from pipeline.stage_output import StageOutput
+from stages.core.spending import Spending, spending_from_json
+from stages.privacy.approval import NOBODY, VARIABLE, Approval
+
+PATIENCE = 7 * 24 * 3600
+"""Seconds for which an answer is waited for."""
+
+
+class Answer(RunInput):
+    """What a person says."""
+
+    approve: bool
+    by: str
+    reason: str
+
+
+class NotApproved(RuntimeError):
+    """A person said no."""
+
+
+def approved(root: Path, step: Step, *, force: bool) -> dict[str, str]:
+    """Return the variables with which ``step`` may run: those of an approval, where a person had to be asked.
+
+    Nobody is asked where DVC has the result, where the stage spends nothing, and where it goes on with what
+    it has reserved. In a deployment the run is suspended, and its process ends, until there is an answer;
+    else it waits. Errors: NotApproved where the answer is no.
+
+    Guarantee: a stage that was not asked about because DVC has its result reserves nothing if it runs.
+    """
+    if not force and not _runs(root, step):
+        return {VARIABLE: NOBODY}
+    spending = _asked(root, step)
+    if spending is None:
+        return {}
+    get_run_logger().info("%s waits for approval: %s", step.name, spending.what)
+    form = Answer.with_initial_data(description=question(spending))
+    key = f"{step.name}-{spending.fingerprint[:16]}"
+    wait = pause_flow_run if deployment.id is None else suspend_flow_run
+    answer = wait(wait_for_input=form, timeout=PATIENCE, key=key)
+    said = Approval(by=answer.by, reason=answer.reason, fingerprint=spending.fingerprint)
+    if not answer.approve:
+        raise NotApproved(f"{step.name}: {said.by} did not approve: {said.reason}")
+    get_run_logger().info("%s: approved by %s: %s", step.name, said.by, said.reason)
+    return {VARIABLE: json.dumps(asdict(said))}
+
+
+def question(spending: Spending) -> str:
+    """Return what a person is shown, in Markdown."""
+    return "\n".join(
+        [
+            f"# May {spending.stage} spend?",
+            "",
+            f"- population: {spending.population}",
+            f"- what: {spending.what}",
+            f"- what remains before it: {spending.remains}",
+            f"- inputs: fingerprint `{spending.fingerprint}`",
+            "",
+            "The answer is kept in the ledger with the reservation, by name and with the reason. The limit "
+            "of the ledger stands whatever the answer is.",
+        ]
+    )
+
+
+def _runs(root: Path, step: Step) -> bool:
+    """Tell whether DVC would run the stage, and not take its result from the workspace or the cache."""
+    command = [sys.executable, "-m", "dvc", "repro", "--single-item", "--dry", step.name]
+    found = subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True)
+    if found.returncode:
+        said = deque((found.stderr or found.stdout).splitlines(), 1)
+        raise ValueError(f"dvc cannot say whether {step.name} would run: {said[0] if said else 'no word'}")
+    output = StageOutput(step.name, lambda line: None, lambda done, of: None)
+    lines = (found.stdout + found.stderr).splitlines()
+    for line in lines:
+        output.take(line)
+    return output.outcome == "ran" and not any("is cached - skipping run" in line for line in lines)
+
+
+def _asked(root: Path, step: Step) -> Spending | None:
+    command = [sys.executable, "-m", "stages.core.asked", step.name]
+    found = subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True)
+    if found.returncode:
+        said = deque(found.stderr.splitlines(), 1)
+        raise ValueError(said[0] if said else f"{step.name} does not say what it would spend")
+    return spending_from_json(found.stdout)

@@ -1,0 +1,96 @@
+"""The command ``dualpriv sweep``: a run for every combination of values, and one table."""
+
+import csv
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.compare.clones import Clone, require_committed, unknown_to_git
+from pipeline.compare.experiments import code_key, known
+from pipeline.compare.surroundings import alone, of_the_checkout, threads_of, with_identity
+from pipeline.runner import StageFailed
+from pipeline.sweep.points import Point, points_of
+from stages.core.files import write_text
+from stages.core.params import read_params, read_section
+from stages.core.scratch import scratch_folder
+from stages.privacy.population import Population
+from stages.records.data import Data
+from stages.vlm.source import Model
+
+
+def sweep_command(path: Path, out: Path, *, jobs: int, spend: bool) -> None:
+    """Run what is missing of the sweep and write its table; exit 2 for a mistake, 1 if a run fails."""
+    from pipeline.sweep.flow import sweep
+
+    root, base = Path.cwd(), read_params()
+    require_committed(root)
+    data, model = read_section(base, "data", Data), read_section(base, "model", Model)
+    inputs = [path for path in (data.private.path, data.public.path, model.path) if path.exists()]
+    points = points_of(path, base, code_key(root, inputs))
+    populations = [read_section(dict(point.params), "population", Population) for point in points]
+    is_public = all(population.public for population in populations)
+    missing = {point.name for point in points} - set(known(root, "sweep"))
+    _require_meant(populations[0], len(missing), is_public or spend)
+    jobs = min(jobs if is_public else 1, max(1, len(missing)))  # releases on people follow one another
+    try:
+        with alone(), with_identity(root), threads_of(jobs, base["speed"]["threads"]):
+            with (
+                of_the_checkout(new_release=is_public),
+                _clones(root, jobs if missing else 0, inputs) as clones,
+            ):
+                rows = sweep(root, points, clones)
+    except StageFailed as failure:
+        print("\n".join([*failure.tail, f"dualpriv: {failure}"]), file=sys.stderr)
+        raise typer.Exit(2 if failure.is_mistake else 1) from None
+    write_text(out, csv_of(rows))
+    Console().print(shown(rows, points))
+    print(f"{len(rows)} runs, {len(missing)} of them new; {out}")
+
+
+def _require_meant(population: Population, releases: int, is_meant: bool) -> None:
+    if releases and not is_meant:
+        raise ValueError(
+            f"this sweep is {releases} releases on population '{population.name}', which is not public: say "
+            "--spend if that is meant; each is charged, and the ledger's limit stands"
+        )
+
+
+@contextmanager
+def _clones(root: Path, count: int, inputs: Sequence[Path]) -> Iterator[list[Clone]]:
+    folder, linked = scratch_folder("sweep", "clones"), unknown_to_git(root, inputs)
+    found = [Clone.of(root, folder / str(job), linked) for job in range(count)]
+    try:
+        yield found
+    finally:
+        for clone in found:
+            clone.runner.stop()
+            clone.remove()
+
+
+def csv_of(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the rows as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def shown(rows: Sequence[dict[str, Any]], points: Sequence[Point]) -> Table:
+    """Return the rows for a terminal."""
+    table = Table(title="Exact answers on held-out records, %", title_justify="left")
+    keys = list(points[0].values)
+    for name in (*keys, "zero-shot", "fine-tuned", "epsilon"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        percent = [f"{100 * row[name]:.1f}" for name in ("zero_shot", "accuracy")]
+        epsilon = "none" if row["epsilon"] is None else f"{row['epsilon']:.4g}"
+        table.add_row(*(str(row[key]) for key in keys), *percent, epsilon)
+    return table

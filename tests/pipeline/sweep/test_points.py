@@ -1,0 +1,69 @@
+"""A sweep has every combination of its values, each spelled whole, and refuses what is no grid."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.sweep.points import points_of
+from stages.core.params import read_params
+from tests.pipeline.conftest import REPOSITORY
+
+BASE = read_params(REPOSITORY / "params.yaml")
+GRID = (
+    "grid:\n  privacy.epsilon: [1.0, 8]\n  tokens.select: [all, random]\n  calibrate.candidates: [[[6, 3]]]\n"
+)
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Path:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(GRID)
+    return path
+
+
+def test_every_combination_is_a_point_that_spells_all_its_keys(grid: Path) -> None:
+    points = points_of(grid, BASE, "code")
+    assert [(point.values["privacy.epsilon"], point.values["tokens.select"]) for point in points] == [
+        (1.0, "all"),
+        (1.0, "random"),
+        (8, "all"),
+        (8, "random"),
+    ]
+    assert points[0].changes == {
+        "privacy.epsilon": "1.0",
+        "tokens.select": "'all'",
+        "calibrate.candidates": "[[6,3]]",
+    }
+    assert points[3].params["tokens"]["select"] == "random" and BASE["tokens"]["select"] != "random"
+    assert len({point.name for point in points}) == 4 and points[0].name.startswith("sweep-")
+
+
+def test_a_point_is_named_by_what_decides_its_result(grid: Path) -> None:
+    names = [point.name for point in points_of(grid, BASE, "code")]
+    assert names == [point.name for point in points_of(grid, {**BASE, "speed": {}}, "code")]
+    assert not set(names) & {point.name for point in points_of(grid, BASE, "other code")}
+    other = {**BASE, "canaries": {**BASE["canaries"], "count": 7}}
+    assert not set(names) & {point.name for point in points_of(grid, other, "code")}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("grid: {}\n", "a sweep has 1 to 1000 points, got 0"),
+        ("grid: {privacy.epsilon: 8.0}\n", "'privacy.epsilon' needs a list of values to try"),
+        ("grid: {privacy.epsilon: []}\n", "needs a list of values to try"),
+        ("grid: {privacy.epsilom: [8.0]}\n", "sets 'privacy.epsilom', which params.yaml does not have"),
+        ("points: {privacy.epsilon: [8.0]}\n", "has unknown keys"),
+        ("grid: [", "is not valid YAML"),
+        (f"grid: {{privacy.epsilon: {list(range(1, 1002))}}}\n", "a sweep has 1 to 1000 points"),
+    ],
+)
+def test_what_is_no_grid_is_refused_in_one_sentence(grid: Path, text: str, said: str) -> None:
+    grid.write_text(text)
+    with pytest.raises((ValueError, KeyError), match=said):
+        points_of(grid, BASE, "code")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="none.yaml does not exist"):
+        points_of(tmp_path / "none.yaml", BASE, "code")
