@@ -7,6 +7,7 @@ from typing import Any
 from stages.core.contract import reads, writes
 from stages.core.entry import main
 from stages.core.files import write_json
+from stages.core.fingerprint import ResolvedInputs
 from stages.core.speed import Speed, use
 from stages.evaluation.accuracy import accuracy_by_kind
 from stages.evaluation.noised_accuracy import (
@@ -15,6 +16,7 @@ from stages.evaluation.noised_accuracy import (
     counts_by_unit,
     noised_accuracy_by_kind,
 )
+from stages.evaluation.remembered import remembered
 from stages.evaluation.settings import EvaluateSettings
 from stages.privacy.chain import Split
 from stages.privacy.charge import declared_public
@@ -66,7 +68,10 @@ class Evaluate(Releasing):
     def _exactly(self, loaded: Loaded, speed: Speed) -> None:
         encoded = read_encoded(self.encoded)
         arguments = (loaded.family, encoded, speed.micro_batch)
-        zero_shot = accuracy_by_kind("evaluate zero-shot", loaded.model, *arguments)
+        zero_shot = remembered(
+            self._decides_zero_shot(speed),
+            lambda: accuracy_by_kind("evaluate zero-shot", loaded.model, *arguments),
+        )
         tuned = accuracy_by_kind(
             "evaluate tuned", load_adapter(loaded.model, self.adapter, loaded.family), *arguments
         )
@@ -76,6 +81,13 @@ class Evaluate(Releasing):
             (zero_shot, tuned),
             {"charge": declared_public(self.name(), "heldout", self.population, self.relation)},
         )
+
+    def _decides_zero_shot(self, speed: Speed) -> dict[str, Any]:
+        """Return what the counts of the model hang on that was not tuned; rounding is part of it."""
+        inputs = ResolvedInputs.of(self).values
+        read = {path.as_posix(): inputs["files"][path.as_posix()] for path in (self.encoded, self.backbone)}
+        rounding = [self.model.precision, speed.device, speed.threads, speed.micro_batch]
+        return {"files": read, "code": inputs["code"], "versions": inputs["versions"], "rounding": rounding}
 
     def _noised(self, loaded: Loaded, speed: Speed) -> None:
         mechanism, kinds = self.evaluate.private, counted_kinds(self.evaluate.private.kinds)

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from pipeline.compare.clones import Clone, require_committed, unknown_to_git
-from pipeline.compare.experiments import code_key, experiments_of, known, result, run_missing
+from pipeline.compare.experiments import code_key, experiments_of, known, result, run_missing, unlike_first
 from pipeline.compare.figures import charts
 from pipeline.compare.grid import Arm, Grid, arms, at, budgets, params_of, read_grid
 from pipeline.compare.page import page
@@ -116,7 +116,7 @@ def _runs(root: Path, base: dict[str, Any], grid: Grid, every: list[Arm], code: 
         folder = scratch_folder("compare", "clones")
         clones = [Clone.of(root, folder / str(job), linked) for job in range(min(jobs, len(missing)))]
         done = iter(range(1, len(missing) + 1))
-        run_missing(clones, missing, lambda: advance(next(done)))
+        run_missing(clones, unlike_first(missing), lambda: advance(next(done)))
         for clone in clones:
             clone.remove()
     made = known(root)

@@ -43,6 +43,18 @@ def experiments_of(base: Mapping[str, Any], every: list[Arm], code: str) -> list
     return found
 
 
+def unlike_first(experiments: Sequence[Experiment]) -> list[Experiment]:
+    """Return them with one of every token rule first: runs that begin together then encode other features.
+
+    What the first of a rule has encoded, DVC's run cache has for all later ones.
+    """
+    rules: dict[bytes, list[Experiment]] = {}
+    for each in experiments:
+        rule = canonical_json({key: each.arm.params[key] for key in ("calibrate", "tokens", "model", "data")})
+        rules.setdefault(rule, []).append(each)
+    return [group[0] for group in rules.values()] + [each for group in rules.values() for each in group[1:]]
+
+
 def named(of: str, params: Mapping[str, Any], code: str) -> str:
     """Return the name of an experiment: ``of`` what it is a part, and a digest of all that decides it."""
     decided = {key: value for key, value in params.items() if key not in _DECIDES_NOTHING}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.compare.experiments import experiments_of, spelled
+from pipeline.compare.experiments import experiments_of, spelled, unlike_first
 from pipeline.compare.grid import Grid, arms, budgets, changed_keys, read_grid
 from pipeline.presets import leaves
 from stages.core.params import read_params
@@ -141,3 +141,13 @@ def test_a_missing_grid_and_an_unknown_parameter_are_named(tmp_path: Path) -> No
     grid = read_grid(broken({"params.sampling": {"stepz": 3}}, tmp_path))
     with pytest.raises(KeyError, match="the comparison sets 'sampling.stepz'"):
         list(arms(BASE, grid, first_settings(grid)))
+
+
+def test_runs_that_begin_together_have_different_features() -> None:
+    grid = read_grid(COMMITTED)
+    made = experiments_of(BASE, list(arms(BASE, grid, first_settings(grid))), "code")
+    ordered = unlike_first(made)
+    assert sorted(each.name for each in ordered) == sorted(each.name for each in made)
+    rules = [str((each.arm.params["calibrate"], each.arm.params["tokens"])) for each in ordered]
+    kinds = len(set(rules))
+    assert kinds == 5 and len(set(rules[:kinds])) == kinds
