@@ -39,7 +39,7 @@ def test_the_committed_grid_runs_every_method_at_every_epsilon_from_every_start(
         private = arm.params["estimator"]["kind"] != "nonprivate"
         assert private == (arm.epsilon is not None)
         assert not private or arm.params["privacy"]["epsilon"] == arm.epsilon
-        assert arm.params["seed"]["start"] == arm.start and arm.params["sampling"]["steps"] == 12
+        assert arm.params["seed"]["start"] == arm.start and arm.params["sampling"]["steps"] == 6
 
 
 def test_a_variant_is_its_method_but_for_what_it_is_about() -> None:
