@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,9 +25,13 @@ from stages.privacy.population import Population
 from stages.records.data import Data
 from stages.vlm.source import Model
 
+SERVER_PATIENCE = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
+"""Prefect reads it when it is imported; its own 20 s are too few where it first makes its database."""
+
 
 def sweep_command(path: Path, out: Path, *, jobs: int, spend: bool) -> None:
     """Run what is missing of the sweep and write its table; exit 2 for a mistake, 1 if a run fails."""
+    os.environ.setdefault(SERVER_PATIENCE, "180")  # of a server of its own, where none is named
     from pipeline.sweep.flow import sweep
 
     root, base = Path.cwd(), read_params()

@@ -59,7 +59,9 @@ def commit_all(checkout: Path) -> None:
     """Commit what lies in a checkout, as somebody."""
     who = ("-c", "user.name=Somebody", "-c", "user.email=somebody@localhost")
     subprocess.run(["git", "add", "--all"], cwd=checkout, check=True)
-    subprocess.run(["git", *who, "commit", "--quiet", "-m", "as it is"], cwd=checkout, check=True)
+    subprocess.run(
+        ["git", *who, "commit", "--quiet", "--allow-empty", "-m", "as it is"], cwd=checkout, check=True
+    )
 
 
 @pytest.fixture
