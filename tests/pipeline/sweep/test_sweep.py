@@ -11,7 +11,7 @@ from runs import chain
 
 from tests.pipeline.conftest import commit_all
 
-GRID = "grid:\n  privacy.epsilon: [4.0, 8.0]\n  update.prune: [all, block]\n"
+GRID = "grid:\n  privacy.epsilon: [3.0, 8.0]\n  update.prune: [all, block]\n"
 NOBODY = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
 
 
@@ -44,19 +44,19 @@ def checkout(ran_checkout: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_four_points_are_four_releases_in_one_ledger_and_one_table(checkout: Path) -> None:
+def test_four_points_share_one_ledger_and_what_dvc_has_and_make_one_table(checkout: Path) -> None:
     before = trained(checkout)
     said = sweep(checkout).stdout
     assert "4 runs, 4 of them new" in said
     assert run(checkout, "git", "status", "--porcelain").stdout == ""
-    assert trained(checkout) == before + 4
+    assert trained(checkout) == before + 3, "the fourth is what the checkout has run: DVC has it"
     with (checkout / "scratch/sweep.csv").open() as file:
         rows = list(csv.DictReader(file))
     points = [(row["privacy.epsilon"], row["update.prune"]) for row in rows]
-    assert points == [("4.0", "all"), ("4.0", "block"), ("8.0", "all"), ("8.0", "block")]
+    assert points == [("3.0", "all"), ("3.0", "block"), ("8.0", "all"), ("8.0", "block")]
     assert all(float(row["epsilon"]) <= float(row["privacy.epsilon"]) for row in rows)
     again = sweep(checkout).stdout
-    assert "4 runs, 0 of them new" in again and trained(checkout) == before + 4
+    assert "4 runs, 0 of them new" in again and trained(checkout) == before + 3
 
 
 @pytest.mark.slow
