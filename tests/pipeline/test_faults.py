@@ -189,9 +189,8 @@ def test_a_stage_or_dvc_that_is_killed_is_tried_again(
     until(lambda: site.steps() > begun + 5 or state_of(run) in ENDED, PATIENCE)
     seconds = time.monotonic() - start
     assert site.ended(run) == "COMPLETED", log_of(run)
-    record(
-        f"kill -9 of {victim}", "the flow tries the stage again", seconds, is_as_undisturbed(site, tmp_path)
-    )
+    seen = "the flow tries the stage again, which goes on"
+    record(f"kill -9 of `{victim}`", seen, seconds, is_as_undisturbed(site, tmp_path))
 
 
 @pytest.mark.parametrize("victim", ["flow", "worker"])
