@@ -15,7 +15,8 @@ from pipeline.dvc_graph import Step
 from pipeline.runner import environment
 from pipeline.stage_output import StageOutput
 from stages.core.spending import Spending, spending_from_json
-from stages.privacy.approval import NOBODY, VARIABLE, Approval
+from stages.privacy.approval import Approval
+from stages.training.approved import NOBODY, VARIABLE
 
 PATIENCE = 7 * 24 * 3600
 """Seconds for which an answer is waited for."""

@@ -16,7 +16,6 @@ from stages.core.speed import Speed, use
 from stages.core.spending import Spending
 from stages.ledger.ledger import Ledger
 from stages.ledger.release import recorded_digest
-from stages.privacy.approval import approval_given
 from stages.privacy.canary_settings import CanarySettings
 from stages.privacy.plan import Plan, read_plan
 from stages.privacy.stream import Streams
@@ -25,6 +24,7 @@ from stages.records.owner import require_owned
 from stages.trainable.adapters import save_adapter
 from stages.trainable.settings import Trainable
 from stages.training.abandoned import was_abandoned
+from stages.training.approved import approval_given
 from stages.training.combinations import require_sensible
 from stages.training.intents import Intents
 from stages.training.key_archive import RunKeyArchive

@@ -23,7 +23,6 @@ from stages.core.spending import Spending
 from stages.ledger.ledger import Ledger, Reservation, Settlement
 from stages.ledger.release import recorded_digest
 from stages.privacy.accountants import Relation
-from stages.privacy.approval import approval_given
 from stages.privacy.chain import Split
 from stages.privacy.charge import noised_sum_charge
 from stages.privacy.noise import NoisySum, released_before
@@ -32,6 +31,7 @@ from stages.privacy.population import Population
 from stages.privacy.stream import Streams
 from stages.records.owner import require_owned
 from stages.training.abandoned import was_abandoned
+from stages.training.approved import approval_given
 from stages.training.intents import Intents
 from stages.training.key_archive import RunKeyArchive
 from stages.training.priced_precision import require_priced_precision

@@ -41,7 +41,7 @@ def _template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkout = tmp_path_factory.mktemp("small") / "checkout"
     shutil.copytree(SMALL, checkout)
     passing = shutil.ignore_patterns("__pycache__", "cache", "tmp")
-    for name in ("pipeline", "stages/core", "stages/ledger", "stages/privacy", ".dvc"):
+    for name in ("pipeline", "stages/core", "stages/ledger", "stages/privacy", "stages/training", ".dvc"):
         shutil.copytree(REPOSITORY / name, checkout / name, ignore=passing)
     for name in ("stages/__init__.py", ".dvcignore", ".gitignore", "prefect.yaml"):
         shutil.copy(REPOSITORY / name, checkout / name)

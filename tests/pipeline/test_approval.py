@@ -11,7 +11,7 @@ import pytest
 from pipeline.approval import question
 from stages.core.files import read_json
 from stages.core.spending import Spending
-from stages.privacy.approval import VARIABLE
+from stages.training.approved import VARIABLE
 from tests.pipeline.conftest import commit_all, processes_in
 from tests.pipeline.prefect_server import call, deployed_run, log_of, prefect, server, state_of, worker
 from tests.pipeline.test_runner import steps_counted

@@ -32,7 +32,11 @@ def test_dependencies_are_the_files_a_stage_imports_and_its_inputs(small_pipelin
     assert "data/number.json" in stages["count"]["deps"]
     assert all((small_pipeline / name).is_file() for name in code)
     assert stages["account"]["outs"] == [{"data/account/statement.json": {"cache": False}}]
-    assert stages["by_hand"]["frozen"] is True and stages["count"]["meta"] == {"retries": 1, "releases": True}
+    assert stages["by_hand"]["frozen"] is True and stages["count"]["meta"] == {
+        "approve": "spend",
+        "retries": 1,
+        "releases": True,
+    }
 
 
 def read_stages(checkout: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ PATIENCE = 60.0
 
 
 def step(name: str, *, frozen: bool = False) -> Step:
-    return Step(name=name, summary="", upstream=(), frozen=frozen, retries=0, releases=False)
+    return Step(name=name, summary="", upstream=(), frozen=frozen, retries=0, releases=False, approve=False)
 
 
 def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:

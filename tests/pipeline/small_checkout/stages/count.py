@@ -19,7 +19,7 @@ from stages.core.fingerprint import ResolvedInputs
 from stages.core.progress import progress
 from stages.core.scratch import scratch_folder
 from stages.core.spending import Spending
-from stages.privacy.approval import approval_given
+from stages.training.approved import approval_given
 
 
 @dataclass(frozen=True, kw_only=True)

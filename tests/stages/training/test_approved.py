@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from stages.privacy.approval import NOBODY, VARIABLE, Approval, approval_given
+from stages.privacy.approval import Approval
+from stages.training.approved import NOBODY, VARIABLE, approval_given
 
 INPUTS = "ab" * 16
 SAID = Approval(by="Ada", reason="agreed in writing", fingerprint=INPUTS)
