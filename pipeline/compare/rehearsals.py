@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
 
 from pipeline.compare.grid import Grid, Method, at, budgets, params_of
@@ -17,7 +18,7 @@ UNITS, PAIRS = 64, 7
 
 @dataclass(frozen=True)
 class Choice:
-    """What was tried for a method at an epsilon, and what it reached on the stand-in."""
+    """What was tried for a method at an epsilon, and what it reached on the stand-in, over all starts."""
 
     method: str
     epsilon: float | None
@@ -56,11 +57,17 @@ class Rehearsals:
 
     def _choice(self, method: Method, epsilon: float | None) -> Choice:
         own = (self.base, self.grid, method.params)
-        runs = [params_of(*own, settings, at(epsilon)) for settings in method.choose]
-        if len(runs) == 1:  # nothing to choose from
+        if len(method.choose) == 1:  # nothing to choose from
             return Choice(method.name, epsilon, method.choose, (0.0,))
-        accuracy = self.accuracies(runs, f"settings of {method.name}")
-        return Choice(method.name, epsilon, method.choose, tuple(accuracy))
+        starts = self.grid.starts
+        runs = [
+            params_of(*own, settings, at(epsilon), {"seed": {"start": start}})
+            for settings in method.choose
+            for start in starts
+        ]
+        reached = self.accuracies(runs, f"settings of {method.name}")
+        each = [reached[place : place + len(starts)] for place in range(0, len(reached), len(starts))]
+        return Choice(method.name, epsilon, method.choose, tuple(map(fmean, each)))
 
     def accuracies(self, runs: list[dict[str, Any]], name: str) -> list[float]:
         """Return what each run reaches on held-out rows of the stand-in."""
