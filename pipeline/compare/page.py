@@ -45,8 +45,8 @@ def page(
     parts += [
         "## Settings",
         "Chosen for every method at every epsilon on the stand-in, public records in the place of private "
-        "ones, from as many for each; in brackets what each reached on held-out rows of the stand-in, the mean "
-        "over the starts.",
+        "ones, from as many for each; in brackets what each reached on held-out rows of the stand-in, as the "
+        "mean over the starts.",
         _settings(choices),
     ]
     return "\n\n".join(parts) + "\n"
