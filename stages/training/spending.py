@@ -13,6 +13,7 @@ from stages.ledger.settings import LedgerSettings
 from stages.privacy.accountants import Relation
 from stages.privacy.accounting import composed_epsilon, is_nonprivate
 from stages.privacy.chain import Split
+from stages.privacy.events import event_to_json
 from stages.privacy.population import Population
 from stages.privacy.totals import totals_of
 from stages.reporting.words import event_in_words
@@ -37,7 +38,7 @@ def spending_of(
     return Spending(
         stage=stage.name(),
         population=population.name,
-        what=f"{event_in_words(event)}, of split {split}: {_price(event, relation)}",
+        what=f"{event_in_words(event_to_json(event))}, of split {split}: {_price(event, relation)}",
         remains=_remains(population, split),
         fingerprint=fingerprint,
     )
