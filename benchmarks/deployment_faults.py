@@ -11,7 +11,8 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,6 @@ def with_table(page: str, found: Mapping[str, Any]) -> str:
     return _PLACE.sub(lambda place: place[1] + "\n" + table(found) + "\n" + place[2], page)
 
 
-def rows_of(lines: Sequence[str]) -> list[dict[str, Any]]:
-    """Return what the tests have written."""
-    return [json.loads(line) for line in lines]
-
-
 def main() -> None:
     """Run the tests and write the table."""
     options = argparse.ArgumentParser(description=__doc__)
@@ -55,11 +51,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         lines = Path(folder) / "rows.jsonl"
         lines.touch()
-        start = os.times().elapsed
+        start = time.monotonic()
         command = [sys.executable, "-m", "pytest", "-m", "slow", "-q", TESTS]
         ended = subprocess.run(command, env=os.environ | {"DUALPRIV_FAULT_TABLE": str(lines)})
-        rows = rows_of(lines.read_text().splitlines())
-        minutes = (os.times().elapsed - start) / 60
+        rows = [json.loads(line) for line in lines.read_text().splitlines()]
+        minutes = (time.monotonic() - start) / 60
     found = {"about": about(), "minutes": round(minutes, 1), "rows": rows}
     print(table(found))
     if ended.returncode or not rows:

@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.machine import about
 from pipeline.compare.clones import require_committed
 from pipeline.compare.experiments import code_key
-from pipeline.compare.grid import Grid, Method, at, params_of, read_grid
+from pipeline.compare.grid import Grid, Method, read_grid
 from pipeline.compare.rehearsals import Rehearsals
 from pipeline.compare.surroundings import alone, threads_of
 from pipeline.presets import leaves
@@ -40,21 +40,15 @@ class Mean:
         return statistics.fmean(self.accuracy)
 
 
-def reached(asked: Rehearsals, grid: Grid, method: Method) -> Mean:
+def reached(asked: Rehearsals, method: Method) -> Mean:
     """Train one mean with every setting from every start."""
-    epsilon = at(grid.epsilons[0]) if method.params.get("estimator", {}).get("kind") != "nonprivate" else {}
-    runs = [
-        params_of(asked.base, grid, epsilon, method.params, settings, {"seed": {"start": start}})
-        for settings in method.choose
-        for start in grid.starts
+    is_private = method.params.get("estimator", {}).get("kind") != "nonprivate"
+    each = asked.reached(method, asked.grid.epsilons[0] if is_private else None)
+    means = [
+        Mean(method.name, _said(settings), tuple(own))
+        for settings, own in zip(method.choose, each, strict=True)
     ]
-    found = asked.accuracies(runs, method.name)
-    count = len(grid.starts)
-    each = [
-        Mean(method.name, _said(settings), tuple(found[place * count : (place + 1) * count]))
-        for place, settings in enumerate(method.choose)
-    ]
-    return max(each, key=lambda mean: mean.middle)
+    return max(means, key=lambda mean: mean.middle)
 
 
 def _said(settings: dict[str, Any]) -> str:
@@ -97,7 +91,7 @@ def main() -> None:
     require_committed(root)
     asked = Rehearsals(Runner(root), base, grid, code_key(root, [grid.stand_in.path]))
     with alone(), threads_of(JOBS, 0), ThreadPoolExecutor(JOBS) as pool:
-        means = list(pool.map(lambda method: reached(asked, grid, method), grid.methods))
+        means = list(pool.map(lambda method: reached(asked, method), grid.methods))
     write_json(
         given.json, {mean.name: {"setting": mean.setting, "accuracy": mean.accuracy} for mean in means}
     )

@@ -1,6 +1,6 @@
 """What the orchestration of a stage costs: ``python -m benchmarks.orchestration --json FILE``.
 
-In a clone of this checkout, seconds of the stage ``plan`` (no model, no data) as a program, by ``dvc repro``,
+In a clone of this checkout after ``dvc repro``, seconds of the stage ``plan`` as a program, by ``dvc repro``,
 by our runner, and as a task of the Prefect flow with a server on loopback, interleaved; and of a stage that
 is up to date, by DVC and in the flow. Each is asked several times; medians and quartiles.
 """
@@ -26,32 +26,25 @@ from stages.core.files import write_json, write_text
 STAGE = "plan"
 
 
-def ways(root: Path) -> dict[str, Callable[[], None]]:
+def ways(root: Path) -> dict[str, Callable[[], object]]:
     """Return what is timed, by name."""
     [step] = [step for step in read_steps(root, [STAGE]) if step.name == STAGE]
     repro = [sys.executable, "-m", "dvc", "repro", "--single-item", STAGE]
 
-    def program() -> None:
-        _quietly([sys.executable, "-m", f"stages.{STAGE}"])
-
-    def runner(step: Step = step) -> None:
-        Runner(root).run(step, say=lambda line: None, force=True)
-
     return {
-        "the stage alone": program,
+        "the stage alone": lambda: _quietly([sys.executable, "-m", f"stages.{STAGE}"]),
         "dvc repro --force": lambda: _quietly([*repro, "--force"]),
-        "the runner": runner,
-        "a task of the flow": lambda: _flow(force=[STAGE]),
+        "the runner": lambda: Runner(root).run(step, say=lambda line: None, force=True),
+        "a task of the flow": lambda: _task(root, step, force=True),
         "dvc repro, up to date": lambda: _quietly(repro),
-        "a task of the flow, up to date": lambda: _flow(force=[]),
+        "a task of the flow, up to date": lambda: _task(root, step, force=False),
     }
 
 
-def _flow(force: list[str]) -> None:
+def _task(root: Path, step: Step, *, force: bool) -> None:
     from pipeline.flow import run_stage
 
-    [step] = [step for step in read_steps(Path.cwd(), [STAGE]) if step.name == STAGE]
-    run_stage(step, Runner(Path.cwd()), bool(force), False, {})
+    run_stage(step, Runner(root), force, False, {})
 
 
 def _quietly(command: list[str]) -> None:

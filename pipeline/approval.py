@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections import deque
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from prefect import get_run_logger, pause_flow_run, suspend_flow_run
 from prefect.input import RunInput
 from prefect.runtime import deployment
 
+from pipeline.dvc_command import dvc
 from pipeline.dvc_graph import Step
 from pipeline.runner import environment
 from pipeline.stage_output import StageOutput
@@ -79,13 +79,8 @@ def question(spending: Spending) -> str:
 
 def _runs(root: Path, step: Step) -> bool:
     """Tell whether DVC would run the stage, and not take its result from the workspace or the cache."""
-    command = [sys.executable, "-m", "dvc", "repro", "--single-item", "--dry", step.name]
-    found = subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True)
-    if found.returncode:
-        said = deque((found.stderr or found.stdout).splitlines(), 1)
-        raise ValueError(f"dvc cannot say whether {step.name} would run: {said[0] if said else 'no word'}")
+    lines = dvc(root, "repro", "--single-item", "--dry", step.name).splitlines()
     output = StageOutput(step.name, lambda line: None, lambda done, of: None)
-    lines = (found.stdout + found.stderr).splitlines()
     for line in lines:
         output.take(line)
     return output.outcome == "ran" and not any("is cached - skipping run" in line for line in lines)
@@ -95,6 +90,6 @@ def _asked(root: Path, step: Step) -> Spending | None:
     command = [sys.executable, "-m", "stages.core.asked", step.name]
     found = subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True)
     if found.returncode:
-        said = deque(found.stderr.splitlines(), 1)
-        raise ValueError(said[0] if said else f"{step.name} does not say what it would spend")
+        said = found.stderr.splitlines()
+        raise ValueError(said[-1] if said else f"{step.name} does not say what it would spend")
     return spending_from_json(found.stdout)

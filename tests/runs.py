@@ -46,6 +46,12 @@ def steps_begun(checkout: Path) -> int:
     return max(0, intents.read_text().count("\n") - 1) if intents and intents.exists() else -1
 
 
+def steps_traced(checkout: Path) -> list[int]:
+    """Return the steps that the trace of a finished run names, in its order."""
+    trace = json.loads((checkout / "data/finetune/trace.json").read_text())
+    return [step["step"] for step in trace["steps"]]
+
+
 def start(checkout: Path, *command: str, **more: str) -> subprocess.Popen:
     """Start a command; what it says on standard error goes to ``errors.txt``."""
     with open(checkout / "errors.txt", "wb") as errors:

@@ -1,31 +1,34 @@
 """The command ``dualpriv compare``: settings from public records, the grid, its tables and charts."""
 
 import signal
-import sys
 from copy import deepcopy
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import typer
-
 from pipeline.compare.clones import Clone, require_committed, unknown_to_git
-from pipeline.compare.experiments import code_key, experiments_of, known, result, run_missing, unlike_first
+from pipeline.compare.experiments import (
+    code_key,
+    experiments_of,
+    inputs_of,
+    known,
+    result,
+    run_missing,
+    unlike_first,
+)
 from pipeline.compare.figures import charts
 from pipeline.compare.grid import Arm, Grid, arms, at, budgets, params_of, read_grid
 from pipeline.compare.page import page
 from pipeline.compare.rehearsals import Choice, Rehearsals
-from pipeline.compare.surroundings import alone, of_the_checkout, threads_of, with_identity
+from pipeline.compare.surroundings import alone, failures_told, of_the_checkout, threads_of, with_identity
 from pipeline.compare.table import Cost, Run, csv_of
 from pipeline.presets import leaves, merge
-from pipeline.runner import Runner, StageFailed
+from pipeline.runner import Runner
 from stages.core.files import write_text
 from stages.core.params import read_params, read_section
 from stages.core.progress import progress
 from stages.core.scratch import scratch_folder
 from stages.privacy.population import Population
-from stages.records.data import Data
-from stages.vlm.source import Model
 
 PREPARED = ("models/backbone", "data/records/public", "data/calibrate/pruning.json")
 """What rehearsals read of an earlier pass."""
@@ -44,17 +47,13 @@ def compare_command(path: Path, out: Path, *, quick: bool, jobs: int) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     code = code_key(root, _inputs(base, grid))
     asked = Rehearsals(Runner(root), base, grid, code)
-    try:
-        with alone(), with_identity(root):
-            with threads_of(jobs, base["speed"]["threads"]):
-                choices = _choices(asked, grid, jobs)
-                chosen = {(choice.method, choice.epsilon): choice.best for choice in choices}
-                every = list(arms(base, grid, chosen))
-                runs = _runs(root, base, grid, every, code, jobs)
-            costs, where = _costs(asked, grid, every)
-    except StageFailed as failure:
-        print("\n".join([*failure.tail, f"dualpriv: {failure}"]), file=sys.stderr)
-        raise typer.Exit(2 if failure.is_mistake else 1) from None
+    with failures_told(), alone(), with_identity(root):
+        with threads_of(jobs, base["speed"]["threads"]):
+            choices = _choices(asked, grid, jobs)
+            chosen = {(choice.method, choice.epsilon): choice.best for choice in choices}
+            every = list(arms(base, grid, chosen))
+            runs = _runs(root, base, grid, every, code, jobs)
+        costs, where = _costs(asked, grid, every)
     found = page(grid, runs, costs, choices, where, path, quick=quick)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "results.csv", csv_of(runs, costs, settings_of(grid, choices)))
@@ -91,12 +90,8 @@ def _require_public(population: Population, params: dict[str, Any]) -> None:
 
 def _inputs(base: dict[str, Any], grid: Grid) -> list[Path]:
     """Return what runs read beside what stages write: records, and the model's directory."""
-    found = {grid.stand_in.path}
-    for method in grid.methods:
-        params = params_of(base, grid, method.params)
-        data, model = read_section(params, "data", Data), read_section(params, "model", Model)
-        found |= {data.private.path, data.public.path, model.path}
-    return sorted(path for path in found if path.exists())
+    found = {path for path in (grid.stand_in.path,) if path.exists()}
+    return sorted(found.union(*(inputs_of(params_of(base, grid, method.params)) for method in grid.methods)))
 
 
 def _choices(asked: Rehearsals, grid: Grid, jobs: int) -> list[Choice]:

@@ -15,7 +15,10 @@ from pipeline.git import git
 from pipeline.presets import leaves
 from stages.core.canonical import canonical_json
 from stages.core.files import sha256
+from stages.core.params import read_section
 from stages.privacy.evidence import METRICS, STATEMENT
+from stages.records.data import Data
+from stages.vlm.source import Model
 
 TARGETS = ("evaluate", "account")
 """What a comparison reads of a run; everything upstream of these runs, or is taken from DVC's cache."""
@@ -83,6 +86,12 @@ def code_key(root: Path, records: Iterable[Path]) -> str:
     code = [git(root, "rev-parse", f"HEAD:{name}") for name in ("stages", "dvc.yaml")]
     read = [f"{path} {sha256(root / path)}" for path in sorted(records)]
     return hashlib.sha256("\n".join([*code, *read]).encode()).hexdigest()
+
+
+def inputs_of(params: Mapping[str, Any]) -> set[Path]:
+    """Return what is there of what a run reads beside what stages write: records, a model's directory."""
+    data, model = read_section(dict(params), "data", Data), read_section(dict(params), "model", Model)
+    return {path for path in (data.private.path, data.public.path, model.path) if path.exists()}
 
 
 def known(root: Path, of: str = "compare") -> dict[str, str]:

@@ -56,23 +56,21 @@ class Rehearsals:
             return [future.result() for future in futures]
 
     def _choice(self, method: Method, epsilon: float | None) -> Choice:
-        own = (self.base, self.grid, method.params)
         if len(method.choose) == 1:  # nothing to choose from
             return Choice(method.name, epsilon, method.choose, (0.0,))
+        return Choice(method.name, epsilon, method.choose, tuple(map(fmean, self.reached(method, epsilon))))
+
+    def reached(self, method: Method, epsilon: float | None) -> list[list[float]]:
+        """Return for each of the method's settings what it reaches on the stand-in from every start."""
         starts = self.grid.starts
+        own = (self.base, self.grid, method.params)
         runs = [
             params_of(*own, settings, at(epsilon), {"seed": {"start": start}})
             for settings in method.choose
             for start in starts
         ]
-        reached = self.accuracies(runs, f"settings of {method.name}")
-        each = [reached[place : place + len(starts)] for place in range(0, len(reached), len(starts))]
-        return Choice(method.name, epsilon, method.choose, tuple(map(fmean, each)))
-
-    def accuracies(self, runs: list[dict[str, Any]], name: str) -> list[float]:
-        """Return what each run reaches on held-out rows of the stand-in."""
-        found: list[float] = self._asked({"what": "accuracies", "runs": runs}, name)
-        return found
+        found = self._asked({"what": "accuracies", "runs": runs}, f"settings of {method.name}")
+        return [found[place : place + len(starts)] for place in range(0, len(found), len(starts))]
 
     def costs(self, runs: list[dict[str, Any]]) -> dict[str, Any]:
         """Return time and bytes of a step of each run, relative to the first, and the machine."""

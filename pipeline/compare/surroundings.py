@@ -2,11 +2,15 @@
 
 import fcntl
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import typer
+
 from pipeline.git import identity
+from pipeline.runner import StageFailed
 from stages.core.new_release import NEW_RELEASE
 from stages.core.scratch import scratch_folder
 from stages.ledger.settings import VARIABLE, LedgerSettings
@@ -23,6 +27,16 @@ def alone() -> Iterator[None]:
         except BlockingIOError:
             raise ValueError("another comparison runs in this checkout: wait for it, or stop it") from None
         yield
+
+
+@contextmanager
+def failures_told() -> Iterator[None]:
+    """Tell the last lines of a run that failed, and exit 2 for a mistake, 1 for any other failure."""
+    try:
+        yield
+    except StageFailed as failure:
+        print("\n".join([*failure.tail, f"dualpriv: {failure}"]), file=sys.stderr)
+        raise typer.Exit(2 if failure.is_mistake else 1) from None
 
 
 @contextmanager

@@ -3,9 +3,10 @@
 import os
 from pathlib import Path
 
+from pipeline.compare.surroundings import with_identity
 from pipeline.deployed.clone import has_remote, is_clone, state_folder
 from pipeline.dvc_command import dvc
-from pipeline.git import git, identity
+from pipeline.git import git
 from stages.core.scratch import private_folder
 
 
@@ -22,8 +23,8 @@ def hand_over(root: Path, run: str) -> str | None:
     if not git(root, "diff", "--cached", "--name-only"):
         return None
     branch = f"runs/{run}"
-    os.environ.update(identity(root))
-    git(root, "commit", "--quiet", "--message", f"What run {run} left")
+    with with_identity(root):
+        git(root, "commit", "--quiet", "--message", f"What run {run} left")
     if has_remote(root):
         dvc(root, "push", "--run-cache")
     try:

@@ -3,27 +3,22 @@
 import csv
 import io
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
 from pipeline.compare.clones import Clone, require_committed, unknown_to_git
-from pipeline.compare.experiments import code_key, known
-from pipeline.compare.surroundings import alone, of_the_checkout, threads_of, with_identity
-from pipeline.runner import StageFailed
+from pipeline.compare.experiments import code_key, inputs_of, known
+from pipeline.compare.surroundings import alone, failures_told, of_the_checkout, threads_of, with_identity
 from pipeline.sweep.points import Point, points_of
 from stages.core.files import write_text
 from stages.core.params import read_params, read_section
 from stages.core.scratch import scratch_folder
 from stages.privacy.population import Population
-from stages.records.data import Data
-from stages.vlm.source import Model
 
 SERVER_PATIENCE = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
 """Prefect reads it when it is imported; its own 20 s are too few where it first makes its database."""
@@ -36,24 +31,16 @@ def sweep_command(path: Path, out: Path, *, jobs: int, spend: bool) -> None:
 
     root, base = Path.cwd(), read_params()
     require_committed(root)
-    data, model = read_section(base, "data", Data), read_section(base, "model", Model)
-    inputs = [path for path in (data.private.path, data.public.path, model.path) if path.exists()]
+    inputs = sorted(inputs_of(base))
     points = points_of(path, base, code_key(root, inputs))
     populations = [read_section(dict(point.params), "population", Population) for point in points]
     is_public = all(population.public for population in populations)
     missing = {point.name for point in points} - set(known(root, "sweep"))
     _require_meant(populations[0], len(missing), is_public or spend)
     jobs = min(jobs if is_public else 1, max(1, len(missing)))  # releases on people follow one another
-    try:
-        with alone(), with_identity(root), threads_of(jobs, base["speed"]["threads"]):
-            with (
-                of_the_checkout(new_release=is_public),
-                _clones(root, jobs if missing else 0, inputs) as clones,
-            ):
-                rows = sweep(root, points, clones)
-    except StageFailed as failure:
-        print("\n".join([*failure.tail, f"dualpriv: {failure}"]), file=sys.stderr)
-        raise typer.Exit(2 if failure.is_mistake else 1) from None
+    with failures_told(), alone(), with_identity(root), threads_of(jobs, base["speed"]["threads"]):
+        with of_the_checkout(new_release=is_public), _clones(root, jobs * bool(missing), inputs) as clones:
+            rows = sweep(root, points, clones)
     write_text(out, csv_of(rows))
     Console().print(shown(rows, points))
     print(f"{len(rows)} runs, {len(missing)} of them new; {out}")

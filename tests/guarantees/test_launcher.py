@@ -1,15 +1,14 @@
 """Stages started by torchrun, and by torchrun on two nodes of a stand-in for srun that really starts them."""
 
-import json
 import os
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from runs import prepared, stage, started
+from postgresql import free_port
+from runs import prepared, stage, started, steps_traced
 
 from stages.core.launch import LAUNCHER, launch_by
 from tests.guarantees.test_processes import children
@@ -57,10 +56,7 @@ def two_nodes(tmp_path: Path) -> str:
     program = tmp_path / "srun"
     program.write_text(SRUN)
     program.chmod(0o755)
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port = listening.getsockname()[1]
-    meeting = f"--rdzv-backend c10d --rdzv-endpoint 127.0.0.1:{port} --rdzv-id test"
+    meeting = f"--rdzv-backend c10d --rdzv-endpoint 127.0.0.1:{free_port()} --rdzv-id test"
     return f"{program} --nodes 2 torchrun --nnodes 2 --nproc-per-node 1 {meeting}"
 
 
@@ -69,8 +65,7 @@ def test_two_nodes_of_slurm_train_together(encoded_checkout, two_nodes):
     checkout = prepared(encoded_checkout, steps=6)
     done = stage(checkout, "finetune", **{LAUNCHER: two_nodes})
     assert done.returncode == 0, done.stderr
-    trace = json.loads((checkout / "data/finetune/trace.json").read_text())
-    assert [step["step"] for step in trace["steps"]] == list(range(6))
+    assert steps_traced(checkout) == list(range(6))
     assert list((checkout / "scratch").glob("launch-*")) == []
 
 
@@ -90,8 +85,7 @@ def test_what_is_killed_ends_all_and_another_number_goes_on(encoded_checkout, tw
     assert not [pid for pid in every if Path(f"/proc/{pid}").exists()], "nothing is left"
     again = stage(checkout, "finetune")
     assert again.returncode == 0, again.stderr
-    trace = json.loads((checkout / "data/finetune/trace.json").read_text())
-    assert [step["step"] for step in trace["steps"]] == list(range(200))
+    assert steps_traced(checkout) == list(range(200))
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """Stages run in several processes end together, go on in another number, and write the same files."""
 
-import json
 import os
 import signal
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from checkout import dvc, edit_params, run
-from runs import ADAPTER, prepared, stage, start, started, steps_begun, the_folder
+from runs import ADAPTER, prepared, stage, start, started, steps_begun, steps_traced, the_folder
 
 from stages.core.files import sha256
 from stages.training.checkpoint import load_checkpoint
@@ -52,8 +51,7 @@ def test_killing_one_process_ends_all_and_one_alone_goes_on(encoded_checkout, wh
     assert saved is not None and begun - 1 - (10, 0)[which] <= saved.step <= begun
     again = stage(checkout, "finetune")
     assert again.returncode == 0, again.stderr
-    trace = json.loads((checkout / "data/finetune/trace.json").read_text())
-    assert [step["step"] for step in trace["steps"]] == list(range(200))
+    assert steps_traced(checkout) == list(range(200))
     assert steps_begun(checkout) == 200 + begun - saved.step, "what followed the checkpoint ran twice"
 
 
@@ -111,8 +109,7 @@ def test_torchrun_starts_the_stage_as_well(encoded_checkout):
     torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "3", "-m", "stages.finetune")
     done = run(checkout, sys.executable, "-m", *torchrun, check=False)
     assert done.returncode == 0, done.stderr
-    trace = json.loads((checkout / "data/finetune/trace.json").read_text())
-    assert [step["step"] for step in trace["steps"]] == list(range(6))
+    assert steps_traced(checkout) == list(range(6))
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from postgresql import free_port
 
 from tests.pipeline.test_runner import until
 
@@ -26,12 +26,6 @@ def prefect(*arguments: str) -> str:
     answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert answer.returncode == 0, answer.stdout
     return answer.stdout
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 def call(path: str, body: object = None) -> Any:

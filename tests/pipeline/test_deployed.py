@@ -21,8 +21,6 @@ def clone(small_pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     git(small_pipeline, "clone", "--quiet", "--no-checkout", str(small_pipeline), str(folder))
     git(folder, "checkout", "--quiet", git(small_pipeline, "rev-parse", "HEAD"))
     monkeypatch.chdir(folder)
-    for name in ("USER.NAME", "USER.EMAIL"):
-        monkeypatch.delenv(name, raising=False)
     return folder
 
 

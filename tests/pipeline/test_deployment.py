@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.git import git
 from tests.pipeline.conftest import commit_all, processes_in
 from tests.pipeline.prefect_server import PATIENCE, deployed_run, prefect, server, state_of, worker
 from tests.pipeline.test_runner import steps_counted, until
@@ -22,11 +23,6 @@ rows: {visual_tokens: 1, text_tokens: 1, answer_tokens: 1}
 predicted: {peak_gib: 1.0, micro_batch: 1}
 params: {count: {steps: 2}}
 """
-
-
-def git(checkout: Path, *arguments: str) -> str:
-    answer = subprocess.run(["git", *arguments], cwd=checkout, capture_output=True, text=True, check=True)
-    return answer.stdout.strip()
 
 
 @pytest.fixture(autouse=True)
