@@ -25,14 +25,14 @@ def hand_over(root: Path, run: str) -> str | None:
     branch = f"runs/{run}"
     with with_identity(root):
         git(root, "commit", "--quiet", "--message", f"What run {run} left")
-    if has_remote(root):
-        dvc(root, "push", "--run-cache")
     try:
         git(root, "push", "--quiet", "origin", f"HEAD:refs/heads/{branch}")
     except ValueError as error:
         kept = private_folder(state_folder(os.environ) / "unpushed") / f"{run}.bundle"
-        git(root, "bundle", "create", str(kept), "HEAD")
+        git(root, "bundle", "create", str(kept), "HEAD", "^HEAD~1")  # a clone without blobs has no more
         raise ValueError(
             f"{error}; what the run left is in {kept}: `git fetch` it into the repository"
         ) from None
+    if has_remote(root):  # last: evidence is small and comes first
+        dvc(root, "push", "--run-cache")
     return branch

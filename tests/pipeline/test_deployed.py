@@ -80,6 +80,30 @@ def test_what_a_run_left_is_a_branch_or_a_bundle_but_never_lost(
     assert git(small_pipeline, "show", "FETCH_HEAD:data/evidence.json") == "2"
 
 
+def test_a_clone_without_old_blobs_keeps_its_bundle_too(
+    small_pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Prefect clones a commit from a server, which is then away."""
+    bare, folder, state = tmp_path / "bare.git", tmp_path / "partial", tmp_path / "state"
+    (small_pipeline / "old.txt").write_text("of an older commit")
+    commit_all(small_pipeline)
+    (small_pipeline / "old.txt").unlink()
+    commit_all(small_pipeline)
+    git(tmp_path, "clone", "--quiet", "--bare", str(small_pipeline), str(bare))
+    git(bare, "config", "uploadpack.allowFilter", "true")
+    git(tmp_path, "clone", "--quiet", "--filter=blob:none", "--no-checkout", bare.as_uri(), str(folder))
+    git(folder, "checkout", "--quiet", git(bare, "rev-parse", "HEAD"))
+    monkeypatch.setenv("DUALPRIV_STATE", str(state))
+    monkeypatch.chdir(folder)
+    prepare(folder, WANTED | {"DUALPRIV_STATE": str(state)})
+    bare.rename(tmp_path / "away.git")
+    (folder / "data/evidence.json").write_text("1")
+    with pytest.raises(ValueError, match="what the run left is in"):
+        hand_over(folder, "run")
+    git(small_pipeline, "fetch", "--quiet", str(state / "unpushed/run.bundle"), "HEAD")
+    assert git(small_pipeline, "show", "FETCH_HEAD:data/evidence.json") == "1"
+
+
 def test_what_is_deployed_is_committed_and_where_workers_can_have_it(
     small_pipeline: Path, tmp_path: Path
 ) -> None:
