@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from uuid import UUID
 
 from prefect import get_run_logger, pause_flow_run, suspend_flow_run
 from prefect.input import RunInput
-from prefect.runtime import deployment
+from prefect.runtime import deployment, flow_run
 
 from pipeline.dvc_command import dvc
 from pipeline.dvc_graph import Step
@@ -34,26 +36,31 @@ class NotApproved(RuntimeError):
     """A person said no."""
 
 
-def approved(root: Path, step: Step, *, force: bool) -> dict[str, str]:
+def approved(root: Path, step: Step, *, force: bool, before_waiting: Callable[[], object]) -> dict[str, str]:
     """Return the variables with which ``step`` may run: those of an approval, where a person had to be asked.
 
     Nobody is asked where DVC has the result, where the stage spends nothing, and where it goes on with what
     it has reserved. In a deployment the run is suspended, and its process ends, until there is an answer;
-    else it waits. Errors: NotApproved where the answer is no.
+    else it waits; ``before_waiting`` is called before. Errors: NotApproved where the answer is no.
 
-    Guarantee: a stage that was not asked about because DVC has its result reserves nothing if it runs.
+    Guarantee: a stage that was not asked about reserves nothing new, and an answer is worth one release: the
+    ledger refuses both.
     """
-    if not force and not _runs(root, step):
-        return {VARIABLE: NOBODY}
-    spending = _asked(root, step)
+    spending = _asked(root, step) if force or _runs(root, step) else None
     if spending is None:
-        return {}
+        return {VARIABLE: NOBODY}
+    before_waiting()
     get_run_logger().info("%s waits for approval: %s", step.name, spending.what)
     form = Answer.with_initial_data(description=question(spending))
     key = f"{step.name}-{spending.fingerprint[:16]}"
     wait = pause_flow_run if deployment.id is None else suspend_flow_run
     answer = wait(wait_for_input=form, timeout=PATIENCE, key=key)
-    said = Approval(by=answer.by, reason=answer.reason, fingerprint=spending.fingerprint)
+    said = Approval(
+        by=answer.by,
+        reason=answer.reason,
+        fingerprint=spending.fingerprint,
+        asked_in=UUID(flow_run.id).hex,
+    )
     if not answer.approve:
         raise NotApproved(f"{step.name}: {said.by} did not approve: {said.reason}")
     get_run_logger().info("%s: approved by %s: %s", step.name, said.by, said.reason)

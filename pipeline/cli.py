@@ -93,11 +93,11 @@ def audit(
 @app.command()
 def approve(
     run: Annotated[str, typer.Argument(help="The flow run that waits: its name or id.")],
-    by: Annotated[str, typer.Option("--by", help="Who answers; kept in the ledger.")],
-    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the ledger.")],
+    by: Annotated[str | None, typer.Option("--by", help="Who answers; kept in the ledger.")] = None,
+    reason: Annotated[str | None, typer.Option("--reason", help="Why; kept in the ledger.")] = None,
     deny: Annotated[bool, typer.Option("--deny", help="Say no: the run ends.")] = False,
 ) -> None:
-    """Answer a flow run that waits before it spends."""
+    """Show what a flow run that waits would spend; with --by and --reason, answer it."""
     from pipeline.approve import approve_command
 
     approve_command(run, by, reason, approve=not deny)

@@ -5,13 +5,16 @@ flow takes no hyper-parameters, because ``params.yaml`` is the only place for th
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
+from uuid import UUID
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture
 from prefect.runtime import deployment, flow_run
@@ -27,6 +30,8 @@ from pipeline.runner import Outcome, Runner, StageFailed
 from stages.core.entry import end_with_parent
 
 RETRY_DELAY = 5
+LONGEST_END = 25.0
+"""Seconds that a stage which was told to stop has for ending; the runner kills it before."""
 
 
 def is_worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
@@ -66,22 +71,24 @@ def finetune(
     """Run the pipeline in the current directory and say what happened to each stage.
 
     ``targets`` are the stages wanted, with everything upstream (all); ``force`` the stages to run even
-    if they are up to date; ``pull`` fetches missing outputs from the DVC remote; ``approval`` is who is asked
-    before a stage spends.
+    if they are up to date, once in a run that is suspended and resumed; ``pull`` fetches missing outputs from
+    the DVC remote; ``approval`` is who is asked before a stage spends.
+
+    Guarantee: however the run ends, unless it is killed, what its stages left is handed over.
     """
-    root = Path.cwd()
+    root, run = Path.cwd(), f"{flow_run.name}-{str(flow_run.id)[:8]}"
     if deployment.id is not None:
         end_with_parent()  # a worker that is killed leaves no run behind, whose stages would leave none
-    prepare(root, os.environ)
+    prepare(root, run, os.environ)
     steps = read_steps(root, targets or ())
-    forced = _known(force or [], steps)
+    forced = _known(force or [], steps) - _ended_well()
     get_run_logger().info("dvc.yaml: %s", " -> ".join(step.name for step in steps))
-    with _stopped_on_the_way_out(Runner(root)) as runner:
-        futures: dict[str, PrefectFuture[Outcome]] = {}
+    futures: dict[str, PrefectFuture[Outcome]] = {}
+    with _handed_over(root, run), _stopped_on_the_way_out(Runner(root), futures) as runner:
         for step in steps:
             given, is_forced = {}, step.name in forced
-            if step.approve and approval == "person" and _succeeded(futures[name] for name in step.upstream):
-                given = approved(root, step, force=is_forced)
+            if step.approve and approval == "person" and _succeeded(futures, step.upstream):
+                given = approved(root, step, force=is_forced, before_waiting=lambda: hand_over(root, run))
             futures[step.name] = run_stage.with_options(retries=step.retries).submit(
                 step,
                 runner,
@@ -92,7 +99,7 @@ def finetune(
                 wait_for=[futures[name] for name in step.upstream],
             )
         outcomes = {name: future.result() for name, future in futures.items()}
-    branch = hand_over(root, f"{flow_run.name}-{str(flow_run.id)[:8]}")
+    branch = hand_over(root, run)
     publish_results(root, branch)
     if branch is not None:
         get_run_logger().info("parameters, dvc.lock and evidence are in branch %s", branch)
@@ -104,21 +111,47 @@ def finetune(
 
 
 @contextmanager
-def _stopped_on_the_way_out(runner: Runner) -> Iterator[Runner]:
+def _stopped_on_the_way_out(
+    runner: Runner, futures: Mapping[str, PrefectFuture[Outcome]]
+) -> Iterator[Runner]:
     """Stop the runner on any way out: cancellation, crash, or a failed stage while another still runs."""
     try:
         yield runner
     finally:
         runner.stop()
+        for future in futures.values():
+            future.wait(timeout=LONGEST_END)
 
 
-def _succeeded(upstream: Iterable[PrefectFuture[Outcome]]) -> bool:
-    """Wait, and tell whether everything upstream has ended well; else a stage will not run anyway."""
-    for future in upstream:
+@contextmanager
+def _handed_over(root: Path, run: str) -> Iterator[None]:
+    """Hand over what a run left that does not end well; that it failed stays what is told first."""
+    try:
+        yield
+    except BaseException:  # a cancellation and a suspension too
+        try:
+            branch = hand_over(root, run)
+        except ValueError as error:
+            get_run_logger().error("%s", error)
+        else:
+            if branch is not None:
+                get_run_logger().info("what ended well is in branch %s", branch)
+        raise
+
+
+def _succeeded(futures: Mapping[str, PrefectFuture[Outcome]], upstream: tuple[str, ...]) -> bool:
+    """Wait for every stage before, which may hold DVC's lock, and tell whether all upstream ended well."""
+    for future in futures.values():
         future.wait()
-        if not future.state.is_completed():
-            return False
-    return True
+    return all(futures[name].state.is_completed() for name in upstream)
+
+
+def _ended_well() -> frozenset[str]:
+    """Return the stages that have ended well in this run already, before it was suspended."""
+    this = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(flow_run.id)]))
+    with get_client(sync_client=True) as client:
+        found = client.read_task_runs(flow_run_filter=this)
+    return frozenset(run.name for run in found if run.state is not None and run.state.is_completed())
 
 
 def _known(names: list[str], steps: tuple[Step, ...]) -> frozenset[str]:

@@ -1,16 +1,14 @@
 """The command ``dualpriv repro``: the stages through the runner, in the order of ``dvc.yaml``."""
 
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 import typer
 
 from pipeline.dvc_graph import Step, read_steps
-from pipeline.runner import Runner, StageFailed
+from pipeline.runner import Runner, StageFailed, interrupted_by_sigterm
 from stages.core.new_release import NEW_RELEASE
 
 
@@ -24,7 +22,7 @@ def repro_command(targets: tuple[str, ...], *, new_release: bool) -> None:
     steps = read_steps(root, targets)
     if new_release:
         os.environ[NEW_RELEASE] = "1"
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupted_by_sigterm()
     runner = Runner(root)
 
     def _is_again(step: Step) -> bool:
@@ -37,11 +35,6 @@ def repro_command(targets: tuple[str, ...], *, new_release: bool) -> None:
             print(f"dualpriv: {failure}", file=sys.stderr)
             raise typer.Exit(2 if failure.is_mistake else 1) from None
         print(f"{step.name}: {outcome}", flush=True)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Turn SIGTERM into the exception of Ctrl-C, on whose way out the runner ends the stage."""
-    raise KeyboardInterrupt
 
 
 def _counter(name: str) -> Callable[[int, int], None]:

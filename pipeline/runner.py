@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Literal
 
 from pipeline.dvc_graph import Step
@@ -201,6 +202,15 @@ class Runner:
             process.communicate(timeout=self._grace)
         except subprocess.TimeoutExpired:
             _signal_group(process, signal.SIGKILL)
+
+
+def interrupted_by_sigterm() -> None:
+    """Turn SIGTERM into the exception of Ctrl-C, on whose way out runners end their stages."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _unsaid(line: str) -> None:

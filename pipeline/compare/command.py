@@ -1,9 +1,7 @@
 """The command ``dualpriv compare``: settings from public records, the grid, its tables and charts."""
 
-import signal
 from copy import deepcopy
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from pipeline.compare.clones import Clone, require_committed, unknown_to_git
@@ -23,7 +21,7 @@ from pipeline.compare.rehearsals import Choice, Rehearsals
 from pipeline.compare.surroundings import alone, failures_told, of_the_checkout, threads_of, with_identity
 from pipeline.compare.table import Cost, Run, csv_of
 from pipeline.presets import leaves, merge
-from pipeline.runner import Runner
+from pipeline.runner import Runner, interrupted_by_sigterm
 from stages.core.files import write_text
 from stages.core.params import read_params, read_section
 from stages.core.progress import progress
@@ -44,7 +42,7 @@ def compare_command(path: Path, out: Path, *, quick: bool, jobs: int) -> None:
     grid, root = whole.quickly() if quick else whole, Path.cwd()
     base = read_params()
     _require_ready(root, base, grid)
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupted_by_sigterm()
     code = code_key(root, _inputs(base, grid))
     asked = Rehearsals(Runner(root), base, grid, code)
     with failures_told(), alone(), with_identity(root):
@@ -145,7 +143,3 @@ def settings_of(grid: Grid, choices: list[Choice]) -> dict[tuple[str, float | No
         key: " ".join(f"{'.'.join(keys)}={value}" for keys, value in leaves(choice.best))
         for key, choice in found.items()
     }
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

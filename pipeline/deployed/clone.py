@@ -7,6 +7,7 @@ the records. ``DUALPRIV_STATE`` names it.
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline.deployed.revision import DECIDES
 from pipeline.dvc_command import dvc
 from pipeline.git import git
 from pipeline.use import use_command
@@ -14,18 +15,19 @@ from stages.core.scratch import private_folder
 from stages.ledger.settings import VARIABLE, LedgerSettings
 
 WANTED, STATE, PRESET = "DUALPRIV_CLONE", "DUALPRIV_STATE", "DUALPRIV_PRESET"
-_MARK = "dualpriv.clone"
-"""The key of the clone's own Git configuration that says what it is."""
+_RUN, BASE = "dualpriv.run", "dualpriv.base"
+"""Keys of the clone's own Git configuration: the run that it is for, the commit that was deployed."""
 
 
-def prepare(root: Path, environment: Mapping[str, str]) -> None:
+def prepare(root: Path, run: str, environment: Mapping[str, str]) -> None:
     """Give the clone at ``root`` the worker's state, the deployment's preset and what DVC has for it.
 
-    Nothing is done where the deployment works in place, or a second time. Errors: a ValueError where
-    ``root`` is somebody's checkout, where there is no such preset, and where the ledger would be lost with
-    the machine.
+    A run that was suspended, or tried again, goes on from the branch that it handed over. Nothing is done
+    where the deployment works in place, or a second time. Errors: a ValueError where ``root`` is somebody's
+    checkout or another run's, where there is no such preset, where the ledger would be lost with the machine,
+    and where the branch has other code or parameters than the deployment.
     """
-    if environment.get(WANTED) != "1" or is_clone(root):
+    if environment.get(WANTED) != "1" or _made_for(root) == run:
         return
     _require_made_for_this(root)
     given = environment.get(STATE)
@@ -41,19 +43,45 @@ def prepare(root: Path, environment: Mapping[str, str]) -> None:
     dvc(root, "cache", "dir", "--local", str(private_folder(state / "dvc-cache")))
     if environment.get(PRESET):
         use_command(environment[PRESET], dry_run=False)
+    git(root, "config", "--local", BASE, git(root, "rev-parse", "HEAD"))
+    _go_on(root, run)
     if has_remote(root):
         dvc(root, "pull", "--run-cache", "--allow-missing")
     elif (root / "dvc.lock").exists():  # else no run was ever recorded
         dvc(root, "checkout", "--allow-missing")
-    git(root, "config", "--local", _MARK, "true")
+    git(root, "config", "--local", _RUN, run)
+
+
+def branch_of(run: str) -> str:
+    """Return the branch that holds what a run left."""
+    return f"runs/{run}"
 
 
 def is_clone(root: Path) -> bool:
     """Tell whether a checkout was made by a worker for one run."""
+    return bool(_made_for(root))
+
+
+def _made_for(root: Path) -> str:
+    """Return the run that a clone was made ready for; nothing where it was made ready for none."""
     try:
-        return git(root, "config", "--local", "--get", _MARK) == "true"
+        return git(root, "config", "--local", "--get", _RUN)
     except ValueError:
-        return False
+        return ""
+
+
+def _go_on(root: Path, run: str) -> None:
+    """Check out what the run has handed over before, if it has: evidence, and neither code nor parameters."""
+    if not git(root, "ls-remote", "--heads", "origin", f"refs/heads/{branch_of(run)}"):
+        return
+    git(root, "fetch", "--quiet", "origin", f"refs/heads/{branch_of(run)}")
+    changed = git(root, "diff", "--name-only", "FETCH_HEAD", "--", *DECIDES).splitlines()
+    if changed:
+        raise ValueError(
+            f"branch {branch_of(run)} has another {changed[0]} than the deployment: a run goes on from what "
+            "it left itself; run the deployment anew"
+        )
+    git(root, "checkout", "--quiet", "--force", "--detach", "FETCH_HEAD")
 
 
 def has_remote(root: Path) -> bool:
@@ -70,6 +98,11 @@ def state_folder(environment: Mapping[str, str]) -> Path:
 
 def _require_made_for_this(root: Path) -> None:
     """Refuse a checkout in which somebody may work: it is on a branch, or has something of its own."""
+    if is_clone(root):
+        raise ValueError(
+            f"{root} is the clone of run {_made_for(root)}, and every run needs its own: unset `working_dir` "
+            "of the work pool"
+        )
     branch = git(root, "branch", "--show-current")
     if branch or (root / "scratch").exists() or git(root, "status", "--porcelain"):
         raise ValueError(

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from pipeline.compare.surroundings import with_identity
-from pipeline.deployed.clone import has_remote, is_clone, state_folder
+from pipeline.deployed.clone import BASE, branch_of, has_remote, is_clone, state_folder
 from pipeline.dvc_command import dvc
 from pipeline.git import git
 from stages.core.scratch import private_folder
@@ -13,23 +13,27 @@ from stages.core.scratch import private_folder
 def hand_over(root: Path, run: str) -> str | None:
     """Commit parameters, dvc.lock and evidence as branch ``runs/RUN`` of the repository; return the branch.
 
-    None in a checkout of somebody's, who commits, and where nothing is new. Guarantee: where the repository
-    cannot be reached, the evidence of what was spent is kept as a Git bundle in the state folder, which the
-    error names.
+    None in a checkout of somebody's, who commits, and where nothing is new. A second time the branch grows.
+    What a stage that failed has removed stays as it was committed.
+
+    Guarantee: where the repository cannot be reached, the evidence of what was spent is kept as a Git bundle
+    in the state folder, which the error names.
     """
     if not is_clone(root):
         return None
-    git(root, "add", "--all")
-    if not git(root, "diff", "--cached", "--name-only"):
+    git(root, "add", "--ignore-removal", ".")
+    if git(root, "diff", "--cached", "--name-only"):
+        with with_identity(root):
+            git(root, "commit", "--quiet", "--message", f"What run {run} left")
+    base = git(root, "config", "--local", "--get", BASE)
+    if git(root, "rev-parse", "HEAD") == base:
         return None
-    branch = f"runs/{run}"
-    with with_identity(root):
-        git(root, "commit", "--quiet", "--message", f"What run {run} left")
+    branch = branch_of(run)
     try:
         git(root, "push", "--quiet", "origin", f"HEAD:refs/heads/{branch}")
     except ValueError as error:
         kept = private_folder(state_folder(os.environ) / "unpushed") / f"{run}.bundle"
-        git(root, "bundle", "create", str(kept), "HEAD", "^HEAD~1")  # a clone without blobs has no more
+        git(root, "bundle", "create", str(kept), "HEAD", f"^{base}")  # a clone without blobs has no more
         raise ValueError(
             f"{error}; what the run left is in {kept}: `git fetch` it into the repository"
         ) from None

@@ -6,6 +6,7 @@ commit of it.
 
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pipeline.git import git, uncommitted
 from stages.core.entry import is_ours, refuse
@@ -17,7 +18,13 @@ DECIDES = ("pipeline", "stages", "params.yaml", "dvc.yaml", "presets", "prefect.
 def repository(root: Path) -> str:
     """Return the URL of remote ``origin``; without one, the checkout itself, for workers on this machine."""
     if "origin" in git(root, "remote").splitlines():
-        return git(root, "remote", "get-url", "origin")
+        url = git(root, "remote", "get-url", "origin")
+        if urlsplit(url).scheme in ("http", "https") and "@" in urlsplit(url).netloc:
+            raise ValueError(
+                "the URL of remote origin holds a name or a token, which Prefect's server would keep and "
+                "show: `git remote set-url origin` without it, and give workers a credential helper of Git's"
+            )
+        return url
     return git(root, "rev-parse", "--show-toplevel")
 
 

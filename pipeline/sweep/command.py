@@ -14,6 +14,7 @@ from rich.table import Table
 from pipeline.compare.clones import Clone, require_committed, unknown_to_git
 from pipeline.compare.experiments import code_key, inputs_of, known
 from pipeline.compare.surroundings import alone, failures_told, of_the_checkout, threads_of, with_identity
+from pipeline.runner import interrupted_by_sigterm
 from pipeline.sweep.points import Point, points_of
 from stages.core.files import write_text
 from stages.core.params import read_params, read_section
@@ -27,10 +28,11 @@ SERVER_PATIENCE = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
 def sweep_command(path: Path, out: Path, *, jobs: int, spend: bool) -> None:
     """Run what is missing of the sweep and write its table; exit 2 for a mistake, 1 if a run fails."""
     os.environ.setdefault(SERVER_PATIENCE, "180")  # of a server of its own, where none is named
-    from pipeline.sweep.flow import sweep
+    from pipeline.sweep.flow import Clones, sweep
 
     root, base = Path.cwd(), read_params()
     require_committed(root)
+    interrupted_by_sigterm()
     inputs = sorted(inputs_of(base))
     points = points_of(path, base, code_key(root, inputs))
     populations = [read_section(dict(point.params), "population", Population) for point in points]
@@ -40,7 +42,7 @@ def sweep_command(path: Path, out: Path, *, jobs: int, spend: bool) -> None:
     jobs = min(jobs if is_public else 1, max(1, len(missing)))  # releases on people follow one another
     with failures_told(), alone(), with_identity(root), threads_of(jobs, base["speed"]["threads"]):
         with of_the_checkout(new_release=is_public), _clones(root, jobs * bool(missing), inputs) as clones:
-            rows = sweep(root, points, clones)
+            rows = sweep(root, points, Clones(clones), jobs)
     write_text(out, csv_of(rows))
     Console().print(shown(rows, points))
     print(f"{len(rows)} runs, {len(missing)} of them new; {out}")

@@ -14,6 +14,8 @@ class Approval:
     reason: str
     fingerprint: str
     """Of the inputs that were shown to whom it was asked of."""
+    asked_in: str | None
+    """The run of the flow that asked, 32 hex digits; None in what was stored before it was kept."""
 
     def __post_init__(self) -> None:
         """Refuse an answer that names nobody or no reason, or is no plain line of text."""
@@ -23,5 +25,11 @@ class Approval:
                 raise ValueError(
                     f"approval: '{name}' must be a line of 1 to {LONGEST} characters, got {text!r}"
                 )
-        if not re.fullmatch(r"[0-9a-f]{32}", self.fingerprint):
-            raise ValueError(f"approval: a fingerprint is 32 hex digits, got {self.fingerprint!r}")
+        for name in ("fingerprint", "asked_in"):
+            value = getattr(self, name)
+            if value is not None and not re.fullmatch(r"[0-9a-f]{32}", value):
+                raise ValueError(f"approval: '{name}' is 32 hex digits, got {value!r}")
+
+
+class NotAsked:
+    """The word of a flow that asked nobody, for nothing new was to be spent: no release begins on it."""

@@ -144,6 +144,8 @@ class Entry:
         form = {"version": VERSION, **asdict(self)}
         if self.kind == "reserve" and form["body"]["approval"] is None:
             del form["body"]["approval"]
+        elif self.kind == "reserve" and form["body"]["approval"]["asked_in"] is None:
+            del form["body"]["approval"]["asked_in"]
         return form
 
 
@@ -224,10 +226,15 @@ class _Chain:
 
 
 def _body(kind: Kind, body: dict[str, Any], where: str) -> Body:
-    """Return the body; that nobody was asked before a release is said by a missing key, and no other way."""
+    """Return the body; that nobody was asked, or not where, is said by a missing key, and no other way."""
     if kind == "reserve":
-        if body.get("approval", ...) is None:
+        approval = body.get("approval", ...)
+        if approval is None:
             raise KeyError(f"{where} has unknown keys ['approval']: nobody approved")
+        if isinstance(approval, dict):
+            if approval.get("asked_in", ...) is None:
+                raise KeyError(f"{where}, approval has unknown keys ['asked_in']: no run asked")
+            body = body | {"approval": {"asked_in": None} | approval}
         body = {"approval": None} | body
     return parse(body, _BODIES[kind], where)
 

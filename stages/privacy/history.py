@@ -64,6 +64,8 @@ class History:
     releases: Mapping[str, Release]
     sums: Mapping[tuple[Split, State], Fraction]
     """The exact sum of the costs, by split and state."""
+    answered: frozenset[tuple[str, str, str]]
+    """The approvals that releases were begun on: the run that asked, stage, fingerprint of the inputs."""
 
     @property
     def composition(self) -> Composition:
@@ -90,6 +92,10 @@ class OverLimit(ValueError):
     """The filter does not admit the total."""
 
 
+class UsedApproval(ValueError):
+    """A person said yes to one release, and another was begun on it."""
+
+
 def new_history(population: str) -> History:
     """Return the history of a population of which nothing is recorded."""
     return History(
@@ -100,6 +106,7 @@ def new_history(population: str) -> History:
         rules=(),
         releases=MappingProxyType({}),
         sums=MappingProxyType({}),
+        answered=frozenset(),
     )
 
 
@@ -108,7 +115,8 @@ def extended(history: History, entries: Iterable[Entry]) -> History:
 
     Guarantee: each entry follows the one before (population, number, digest); a population is opened once and
     before its releases; a release is reserved once, then settled or abandoned at most once, for no more than
-    was reserved; every cost is that of its event; and after every entry the filter admits the total.
+    was reserved; an approval is for one release; every cost is that of its event; and after every entry the
+    filter admits the total.
     """
     releases, sums = dict(history.releases), dict(history.sums)
     now = replace(history, releases=MappingProxyType(releases), sums=MappingProxyType(sums))
@@ -126,6 +134,7 @@ def extended(history: History, entries: Iterable[Entry]) -> History:
             now = _open(now, body, where)
         else:
             _release(now, entry, body, releases, sums, where)
+            now = _answered(now, body, where)
         _require_admitted(now, where)
     return now
 
@@ -190,6 +199,16 @@ def _release(
     releases[body.release] = known
     slot = (known.split, known.state)
     sums[slot] = sums.get(slot, Fraction()) + Fraction(known.cost or 0)
+
+
+def _answered(now: History, body: ReserveBody | SettleBody | AbandonBody, where: str) -> History:
+    """Take the approval of a reservation as used; one that was used before is refused."""
+    if not isinstance(body, ReserveBody) or body.approval is None or body.approval.asked_in is None:
+        return now
+    answer = (body.approval.asked_in, body.stage, body.approval.fingerprint)
+    if answer in now.answered:
+        raise UsedApproval(f"{where} begins release {body.release} on an approval that another was begun on")
+    return replace(now, answered=now.answered | {answer})
 
 
 def _require_cost(opened: OpenBody, body: ReserveBody | SettleBody | AbandonBody) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import dp_accounting
 
 from stages.privacy.accountants import Relation
-from stages.privacy.approval import Approval
+from stages.privacy.approval import Approval, NotAsked
 from stages.privacy.chain import (
     AbandonBody,
     Body,
@@ -22,7 +22,7 @@ from stages.privacy.chain import (
     new_entry,
 )
 from stages.privacy.events import event_to_json
-from stages.privacy.history import STATE_AFTER, History, OverLimit, extended, history_of
+from stages.privacy.history import STATE_AFTER, History, OverLimit, UsedApproval, extended, history_of
 from stages.privacy.population import Population
 from stages.privacy.renyi_filter import Limit, open_filter, stored_cost
 from stages.privacy.totals import totals_of
@@ -37,7 +37,8 @@ class Reservation:
     split: Split
     sampler: Sampler
     event: dp_accounting.DpEvent
-    approval: Approval | None = None
+    approval: Approval | NotAsked | None = None
+    """None where no flow asks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +83,9 @@ def reserved(
 ) -> list[Entry]:
     """Return the entries that reserve a release; none where it is reserved already, with the same content.
 
-    Guarantee: the chain with these entries keeps every rule of ``history.extended``, the limit among them.
-    Errors: a ValueError that says what differs, or with which numbers the limit is exceeded.
+    Guarantee: the chain with these entries keeps every rule of ``history.extended``, the limit and one
+    release an approval among them; nothing new is reserved where a flow asked nobody. Errors: a ValueError
+    that says what differs, or with which numbers the limit is exceeded.
     """
     name, new = population.name, list[Entry]()
     history = history_of(name, entries)
@@ -99,7 +101,7 @@ def reserved(
         sampler=reservation.sampler,
         event=event_to_json(reservation.event),
         cost=_cost(opened, reservation.event),
-        approval=reservation.approval,
+        approval=None if isinstance(reservation.approval, NotAsked) else reservation.approval,
     )
     if body.release in history.releases:
         if history.releases[body.release].state == "abandoned":
@@ -108,10 +110,21 @@ def reserved(
             )
         _require_same(entry_of(entries, "reserve", body.release), body)
         return []
+    if isinstance(reservation.approval, NotAsked):
+        raise ValueError(
+            f"nobody was asked whether {body.stage} may spend, for a moment ago it had nothing new to spend: "
+            "run the flow again"
+        )
     try:
         return [*new, *_appended(history, [*entries, *new], day, body)]
     except OverLimit:
         raise ValueError(_arithmetic(history, body)) from None
+    except UsedApproval:
+        assert body.approval is not None
+        raise ValueError(
+            f"{body.approval.by} approved one release of {body.stage} on these inputs, and it was made: run "
+            "the flow again, which asks again"
+        ) from None
 
 
 def settled(population: str, entries: Sequence[Entry], settlement: Settlement, day: str) -> list[Entry]:

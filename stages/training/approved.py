@@ -4,26 +4,24 @@ import json
 import os
 
 from stages.core.schema import parse
-from stages.privacy.approval import Approval
+from stages.privacy.approval import Approval, NotAsked
 
 VARIABLE = "DUALPRIV_APPROVAL"
 """The flow's answer for one stage process, as JSON."""
 NOBODY = "nobody"
-"""The value that says that nobody was asked, for nothing was to be spent."""
+"""The value that says that nobody was asked, for nothing new was to be spent."""
 
 
-def approval_given(fingerprint: str) -> Approval | None:
-    """Return the approval that this process was started with; None where no flow asks.
+def approval_given(fingerprint: str) -> Approval | NotAsked | None:
+    """Return the word that this process was started with; None where no flow asks.
 
-    An approval of other inputs is a ValueError, and so is a flow that asked nobody: nothing is spent on it.
+    An approval of other inputs is a ValueError: nothing is spent on it.
     """
     text = os.environ.get(VARIABLE)
     if not text:
         return None
     if text == NOBODY:
-        raise ValueError(
-            "nobody was asked, for DVC had the result of this stage a moment ago: run the flow again"
-        )
+        return NotAsked()
     found = parse(json.loads(text), Approval, VARIABLE)
     if found.fingerprint != fingerprint:
         raise ValueError(

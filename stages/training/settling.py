@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from stages.privacy.approval import Approval
+from stages.privacy.approval import Approval, NotAsked
 from stages.privacy.plan import Plan
 from stages.privacy.reserving import Reservation, Settlement
 
 
-def reservation(plan: Plan, stage: str, release: str, approval: Approval | None = None) -> Reservation:
+def reservation(
+    plan: Plan, stage: str, release: str, approval: Approval | NotAsked | None = None
+) -> Reservation:
     """Return the most that a run of ``plan`` may spend: every planned step."""
     return Reservation(
         release=release,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.approval import question
+from pipeline.git import git
 from stages.core.files import read_json
 from stages.core.spending import Spending
 from stages.training.approved import VARIABLE
@@ -67,6 +68,32 @@ def test_a_run_is_suspended_until_somebody_says_yes_and_the_ledger_of_the_stage_
     assert state_of(again) == "COMPLETED", "what DVC has costs nothing, and nobody is asked"
     refused = dualpriv("approve", name, "--by", "Ada", "--reason", "again")
     assert refused.returncode == 2 and "no flow runs" in refused.stderr and refused.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("second", ["yes", "no"])
+def test_a_forced_stage_runs_once_however_often_the_run_is_suspended_and_what_it_left_comes_back(
+    server: None, asking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: str
+) -> None:
+    monkeypatch.setenv("SMALL_ASKS", "twice")
+    monkeypatch.setenv("DUALPRIV_STATE", str(tmp_path / "state"))
+    run = deployed_run("a100", "approval=person", 'force=["count"]')
+    for more in ((), ("--deny",) * (second == "no")):
+        prefect(*worker("a100"))
+        assert state_of(run) == "PAUSED", log_of(run)
+        shown = dualpriv("approve", run).stdout
+        assert "# May " in shown and "spend?" in shown and state_of(run) == "PAUSED", "shown, not answered"
+        assert dualpriv("approve", run, "--by", "Ada", "--reason", "agreed", *more).returncode == 0
+        handed_over = git(asking, "branch", "--list", "runs/*", "--format=%(refname:short)")
+    prefect(*worker("a100"))
+    assert state_of(run) == ("COMPLETED" if second == "yes" else "FAILED"), log_of(run)
+    said = log_of(run).splitlines()
+    assert said.count("count: ran") == said.count("count: approved by Ada: agreed") == 1, said
+    [branch] = git(asking, "branch", "--list", "runs/*", "--format=%(refname:short)").splitlines()
+    assert branch == handed_over, "before somebody was asked a second time"
+    assert "models/total.json" in git(asking, "show", f"{branch}:dvc.lock")
+    files = git(asking, "ls-tree", "-r", "--name-only", branch).splitlines()
+    assert ("data/account/statement.json" in files) is (second == "yes")
 
 
 @pytest.mark.slow

@@ -12,25 +12,42 @@ from pipeline.git import git
 from tests.pipeline.conftest import commit_all
 
 WANTED = {"DUALPRIV_CLONE": "1", "DUALPRIV_LEDGER": "ledger.sqlite3"}
+RUN = "brave-newt-12345678"
+
+
+def cloned(checkout: Path, folder: Path) -> Path:
+    """Clone as Prefect's pull step does."""
+    git(checkout, "clone", "--quiet", "--no-checkout", str(checkout), str(folder))
+    git(folder, "checkout", "--quiet", git(checkout, "rev-parse", "HEAD"))
+    return folder
 
 
 @pytest.fixture
 def clone(small_pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a clone as Prefect's pull step makes it, which is also the current directory."""
-    folder = tmp_path / "clone"
-    git(small_pipeline, "clone", "--quiet", "--no-checkout", str(small_pipeline), str(folder))
-    git(folder, "checkout", "--quiet", git(small_pipeline, "rev-parse", "HEAD"))
+    """Return a clone that nothing was done to, which is also the current directory."""
+    folder = cloned(small_pipeline, tmp_path / "clone")
     monkeypatch.chdir(folder)
     return folder
 
 
 def test_a_clone_gets_the_state_that_outlives_it(clone: Path, tmp_path: Path) -> None:
     state = tmp_path / "state"
-    prepare(clone, WANTED | {"DUALPRIV_STATE": str(state)})
+    prepare(clone, RUN, WANTED | {"DUALPRIV_STATE": str(state)})
     assert (clone / "scratch").resolve() == state / "scratch" and state.stat().st_mode & 0o077 == 0
     assert str(state / "dvc-cache") in (clone / ".dvc/config.local").read_text()
     assert git(clone, "status", "--porcelain") == "" and is_clone(clone)
-    prepare(clone, WANTED | {"DUALPRIV_STATE": str(state)})  # a flow that begins again in the same process
+    prepare(
+        clone, RUN, WANTED | {"DUALPRIV_STATE": str(state)}
+    )  # a flow that begins again in the same process
+
+
+def test_the_clone_of_another_run_is_no_clone_for_this_one(clone: Path, tmp_path: Path) -> None:
+    given = WANTED | {"DUALPRIV_STATE": str(tmp_path / "state")}
+    prepare(clone, "other", given)
+    with pytest.raises(
+        ValueError, match="is the clone of run other, and every run needs its own: unset `work"
+    ):
+        prepare(clone, RUN, given)
 
 
 @pytest.mark.parametrize("touch", ["a branch", "a scratch folder", "a change"])
@@ -43,13 +60,13 @@ def test_somebodys_checkout_is_left_alone(clone: Path, tmp_path: Path, touch: st
         (clone / "params.yaml").write_text("mine: 1\n")
     before = {path: path.read_bytes() for path in clone.glob("*") if path.is_file()}
     with pytest.raises(ValueError, match="is no fresh clone of a worker's"):
-        prepare(clone, WANTED | {"DUALPRIV_STATE": str(tmp_path / "state"), "DUALPRIV_PRESET": "any"})
+        prepare(clone, RUN, WANTED | {"DUALPRIV_STATE": str(tmp_path / "state"), "DUALPRIV_PRESET": "any"})
     assert {path: path.read_bytes() for path in clone.glob("*") if path.is_file()} == before
     assert not is_clone(clone) and hand_over(clone, "run") is None
 
 
 def test_in_place_nothing_is_prepared(small_pipeline: Path) -> None:
-    prepare(small_pipeline, {"DUALPRIV_PRESET": "any"})
+    prepare(small_pipeline, RUN, {"DUALPRIV_PRESET": "any"})
     assert not is_clone(small_pipeline)
 
 
@@ -59,15 +76,15 @@ def test_a_state_that_outlives_the_machine_needs_a_ledger_that_does(clone: Path,
     git(clone, "-c", "user.name=a", "-c", "user.email=b", "commit", "--quiet", "--all", "--message", "ledger")
     given = {"DUALPRIV_CLONE": "1", "DUALPRIV_STATE": str(tmp_path / "state")}
     with pytest.raises(ValueError, match="what is spent would be forgotten"):
-        prepare(clone, given)
-    prepare(clone, given | {"DUALPRIV_LEDGER": "postgresql://host/ledger"})
+        prepare(clone, RUN, given)
+    prepare(clone, RUN, given | {"DUALPRIV_LEDGER": "postgresql://host/ledger"})
 
 
 def test_what_a_run_left_is_a_branch_or_a_bundle_but_never_lost(
     clone: Path, small_pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DUALPRIV_STATE", str(tmp_path / "state"))
-    prepare(clone, WANTED | {"DUALPRIV_STATE": str(tmp_path / "state")})
+    prepare(clone, RUN, WANTED | {"DUALPRIV_STATE": str(tmp_path / "state")})
     assert hand_over(clone, "nothing-new") is None
     (clone / "data/evidence.json").write_text("1")
     assert hand_over(clone, "first") == "runs/first"
@@ -78,6 +95,59 @@ def test_what_a_run_left_is_a_branch_or_a_bundle_but_never_lost(
         hand_over(clone, "second")
     git(small_pipeline, "fetch", "--quiet", str(tmp_path / "state/unpushed/second.bundle"), "HEAD")
     assert git(small_pipeline, "show", "FETCH_HEAD:data/evidence.json") == "2"
+
+
+@pytest.fixture
+def handed_over(
+    clone: Path, small_pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """Hand over what a run left before it was suspended; return its environment."""
+    monkeypatch.setenv("DUALPRIV_STATE", str(tmp_path / "state"))
+    given = WANTED | {"DUALPRIV_STATE": str(tmp_path / "state")}
+    prepare(clone, RUN, given)
+    (clone / "data/evidence.json").write_text("1")
+    (clone / "data/by_hand.json").unlink()  # as DVC does before a stage runs that then fails
+    assert hand_over(clone, RUN) == f"runs/{RUN}"
+    assert git(small_pipeline, "show", f"runs/{RUN}:data/by_hand.json"), "what is away is not lost"
+    return given
+
+
+def test_a_run_that_was_suspended_goes_on_from_what_it_left(
+    handed_over: dict[str, str], small_pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = cloned(small_pipeline, tmp_path / "second")
+    monkeypatch.chdir(second)
+    prepare(second, RUN, handed_over)
+    assert (second / "data/evidence.json").read_text() == "1"
+    assert hand_over(second, RUN) == f"runs/{RUN}", "with nothing new, what was handed over is still told"
+    (second / "data/evidence.json").write_text("2")
+    assert hand_over(second, RUN) == f"runs/{RUN}"
+    assert git(small_pipeline, "show", f"runs/{RUN}:data/evidence.json") == "2"
+    other = cloned(small_pipeline, tmp_path / "other")
+    monkeypatch.chdir(other)
+    prepare(other, "another", handed_over)
+    assert not (other / "data/evidence.json").exists(), "another run begins where the deployment is"
+
+
+@pytest.mark.parametrize("changed", ["stages/count.py", "params.yaml"])
+def test_a_branch_with_other_code_or_parameters_is_not_gone_on_from(
+    handed_over: dict[str, str],
+    small_pipeline: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: str,
+) -> None:
+    """Who can push a branch decides nothing about what runs beside private records."""
+    theirs = tmp_path / "theirs"
+    git(small_pipeline, "clone", "--quiet", "--branch", f"runs/{RUN}", str(small_pipeline), str(theirs))
+    (theirs / changed).write_text((theirs / changed).read_text() + "# and more\n")
+    commit_all(theirs)
+    git(theirs, "push", "--quiet", "origin", f"HEAD:runs/{RUN}")
+    second = cloned(small_pipeline, tmp_path / "second")
+    monkeypatch.chdir(second)
+    with pytest.raises(ValueError, match=f"branch runs/{RUN} has another {changed} than the deployment"):
+        prepare(second, RUN, handed_over)
+    assert not (second / "data/evidence.json").exists() and not is_clone(second)
 
 
 def test_a_clone_without_old_blobs_keeps_its_bundle_too(
@@ -95,7 +165,7 @@ def test_a_clone_without_old_blobs_keeps_its_bundle_too(
     git(folder, "checkout", "--quiet", git(bare, "rev-parse", "HEAD"))
     monkeypatch.setenv("DUALPRIV_STATE", str(state))
     monkeypatch.chdir(folder)
-    prepare(folder, WANTED | {"DUALPRIV_STATE": str(state)})
+    prepare(folder, RUN, WANTED | {"DUALPRIV_STATE": str(state)})
     bare.rename(tmp_path / "away.git")
     (folder / "data/evidence.json").write_text("1")
     with pytest.raises(ValueError, match="what the run left is in"):
@@ -117,6 +187,13 @@ def test_what_is_deployed_is_committed_and_where_workers_can_have_it(
         commit(small_pipeline)
     git(small_pipeline, "push", "--quiet", "origin", "HEAD")
     assert repository(small_pipeline) == str(bare) and commit(small_pipeline)
+    git(small_pipeline, "remote", "set-url", "origin", "https://token@host/repository.git")
+    with pytest.raises(
+        ValueError, match="holds a name or a token, which Prefect's server would keep"
+    ) as error:
+        repository(small_pipeline)
+    assert "token@" not in str(error.value)
+    git(small_pipeline, "remote", "set-url", "origin", str(bare))
     (small_pipeline / "params.yaml").write_text("start: {value: 2}\n")
     with pytest.raises(ValueError, match=r"commit params.yaml, or restore what is there"):
         commit(small_pipeline)

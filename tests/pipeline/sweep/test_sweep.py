@@ -1,34 +1,36 @@
 """``dualpriv sweep`` on a small checkout: experiments that are found again, one ledger, one table."""
 
 import csv
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from checkout import edit_params, run
+from checkout import edit_params, environment, run
 from runs import chain
 
 from tests.pipeline.conftest import commit_all
+from tests.pipeline.prefect_server import PATIENCE
+from tests.pipeline.test_runner import until
 
 GRID = "grid:\n  privacy.epsilon: [3.0, 8.0]\n  update.prune: [all, block]\n"
 NOBODY = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
 
 
-def sweep(checkout: Path, *more: str, check: bool = True) -> CompletedProcess[str]:
-    """Sweep where Git knows nobody, with a Prefect of its own that ends with the command."""
+COMMAND = (sys.executable, "-m", "pipeline.cli", "sweep", "sweep.yaml", "--out", "scratch/sweep.csv")
+
+
+def alone(checkout: Path) -> dict[str, str]:
+    """Return the variables with which Git knows nobody, and Prefect's server is one that ends with the command."""
     home = {"PREFECT_HOME": str(checkout.parent / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    command = (
-        sys.executable,
-        "-m",
-        "pipeline.cli",
-        "sweep",
-        "sweep.yaml",
-        "--out",
-        "scratch/sweep.csv",
-        *more,
-    )
-    return run(checkout, *command, check=check, **NOBODY, **home)
+    return NOBODY | home
+
+
+def sweep(checkout: Path, *more: str, check: bool = True) -> CompletedProcess[str]:
+    """Sweep."""
+    return run(checkout, *COMMAND, *more, check=check, **alone(checkout))
 
 
 def trained(checkout: Path) -> int:
@@ -66,3 +68,47 @@ def test_people_who_are_not_public_are_asked_about(checkout: Path) -> None:
     refused = sweep(checkout, check=False)
     assert refused.returncode == 2 and refused.stderr.count("\n") == 1, refused.stderr
     assert "4 releases on population 'tiny', which is not public: say --spend" in refused.stderr
+
+
+def written(checkout: Path, grid: str) -> None:
+    (checkout / "sweep.yaml").write_text(grid)
+    commit_all(checkout)
+
+
+def experiments(checkout: Path) -> int:
+    return len(run(checkout, "git", "for-each-ref", "refs/exps").stdout.splitlines())
+
+
+@pytest.mark.slow
+def test_after_a_point_that_fails_no_other_begins_and_its_sentence_is_told(checkout: Path) -> None:
+    written(checkout, "grid:\n  privacy.epsilon: [0.0, 3.0, 4.0]\n")
+    before = trained(checkout)
+    failed = sweep(checkout, "--jobs", "1", check=False)
+    assert failed.returncode == 2, failed.stderr
+    assert "epsilon" in failed.stderr.splitlines()[-1] and "Traceback" not in failed.stderr
+    assert trained(checkout) == before and experiments(checkout) == 0
+    written(checkout, "grid:\n  privacy.epsilon: [3.0]\n")
+    assert "1 runs, 1 of them new" in sweep(checkout).stdout
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_points_that_run_and_begins_no_other(checkout: Path) -> None:
+    written(checkout, "grid:\n  sampling.steps: [3000, 3001, 3002]\n")
+    begun = len(chain(checkout))
+    with (checkout.parent / "said").open("w") as said:
+        process = subprocess.Popen(
+            [*COMMAND, "--jobs", "1"],
+            cwd=checkout,
+            env=environment(**alone(checkout)),
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+        until(lambda: len(chain(checkout)) > begun or process.poll() is not None, PATIENCE)
+        assert process.poll() is None, (checkout.parent / "said").read_text()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) != 0
+    assert len(chain(checkout)) == begun + 1, "one was reserved, and no other"
+    left = list((checkout / "scratch/finetune").glob("*/checkpoint.safetensors"))
+    assert len(left) == 1, "its finished steps are kept"
+    assert run(checkout, "git", "status", "--porcelain").stdout == "" and experiments(checkout) == 0

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from stages.privacy.approval import Approval
+from stages.privacy.approval import Approval, NotAsked
 from stages.training.approved import NOBODY, VARIABLE, approval_given
 
 INPUTS = "ab" * 16
-SAID = Approval(by="Ada", reason="agreed in writing", fingerprint=INPUTS)
+SAID = Approval(by="Ada", reason="agreed in writing", fingerprint=INPUTS, asked_in="cd" * 16)
 
 
 def given(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
@@ -30,10 +30,10 @@ def test_an_approval_of_other_inputs_is_worth_nothing(monkeypatch: pytest.Monkey
         approval_given("cd" * 16)
 
 
-def test_where_nobody_was_asked_nothing_is_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_that_nobody_was_asked_reaches_the_stage_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the ledger makes of it: tests/stages/ledger/test_approved.py."""
     given(monkeypatch, NOBODY)
-    with pytest.raises(ValueError, match="nobody was asked"):
-        approval_given(INPUTS)
+    assert isinstance(approval_given(INPUTS), NotAsked)
 
 
 @pytest.mark.parametrize("change", [{"by": " "}, {"reason": ""}, {"by": "A\nB"}, {"reason": "x" * 201}])

@@ -14,7 +14,7 @@ class ByHandStage(Stage):
 
     frozen = True
 
-    made: Path = writes("data/by_hand.json")
+    made: Path = writes("data/by_hand.json", evidence=True)
 
     def run(self) -> None:
         """Write it."""

@@ -19,6 +19,7 @@ from stages.core.fingerprint import ResolvedInputs
 from stages.core.progress import progress
 from stages.core.scratch import scratch_folder
 from stages.core.spending import Spending
+from stages.privacy.approval import NotAsked
 from stages.training.approved import approval_given
 
 
@@ -56,6 +57,8 @@ class CountStage(Stage):
         saved = scratch_folder("count") / "state.json"
         if not saved.exists():
             approval = approval_given(ResolvedInputs.of(self).fingerprint())
+            if isinstance(approval, NotAsked):  # as the ledger refuses to reserve
+                raise ValueError("nobody was asked")
             write_json(saved.with_name("approval.json"), None if approval is None else asdict(approval))
         total, pids = read_json(saved) if saved.exists() else (read_json(self.number), [])
         with progress("count", self.count.steps) as advance:
