@@ -23,7 +23,7 @@ COMMAND = (sys.executable, "-m", "pipeline.cli", "sweep", "sweep.yaml", "--out",
 
 
 def alone(checkout: Path) -> dict[str, str]:
-    """Return the variables with which Git knows nobody, and Prefect's server is one that ends with the command."""
+    """Return the variables with which Git knows nobody and Prefect's server ends with the command."""
     home = {"PREFECT_HOME": str(checkout.parent / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     return NOBODY | home
 
