@@ -10,7 +10,9 @@ from typing import Annotated
 
 import typer
 
+from pipeline.keys_cli import keys
 from pipeline.ledger_cli import ledger
+from pipeline.own_data.cli import init
 from stages.core.entry import is_ours, refuse
 
 app = typer.Typer(
@@ -241,41 +243,9 @@ def unseal_key(
     unseal_command(release, private_key, to)
 
 
+app.command()(init)
 app.add_typer(ledger, name="ledger")
-
-keys = typer.Typer(help="Sign privacy statements and verify signed ones.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
-
-
-@keys.command("new")
-def keys_new(
-    private: Annotated[Path, typer.Option("--private", help="A new file, outside Git, for the private key.")],
-    public: Annotated[Path, typer.Option("--public", help="A new file, for the public key.")],
-) -> None:
-    """Make an Ed25519 key pair that signs privacy statements."""
-    from pipeline.keys import new_command
-
-    new_command(private, public)
-
-
-@keys.command("sign")
-def keys_sign(
-    private: Annotated[Path, typer.Option("--private", help="The PEM file of your private key.")],
-) -> None:
-    """Sign the statement, the ledger's head and the digest of every artifact, once the audit passes."""
-    from pipeline.keys import sign_command
-
-    sign_command(private)
-
-
-@keys.command("verify")
-def keys_verify(
-    public: Annotated[Path, typer.Option("--public", help="The PEM file of the signer's public key.")],
-) -> None:
-    """Verify the signed statement; exit 0 only when the key signed exactly what is here."""
-    from pipeline.keys import verify_command
-
-    raise typer.Exit(verify_command(public))
 
 
 def main() -> None:

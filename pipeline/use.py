@@ -1,4 +1,4 @@
-"""The command ``dualpriv use``: put a preset's values into ``params.yaml``, whose comments stay."""
+"""The command ``dualpriv use``, and how values get into ``params.yaml``, whose comments stay."""
 
 import difflib
 import io
@@ -20,12 +20,16 @@ def use_command(name: str, *, dry_run: bool) -> None:
     as_written = YAML().load(PRESETS / f"{name}.yaml")[
         "params"
     ]  # with its lists and numbers as they are spelled
-    after = merged(before, as_written, f"preset '{name}'")
+    put(before, merged(before, as_written, f"preset '{name}'"), name, dry_run=dry_run)
+
+
+def put(before: str, after: str, source: str, *, dry_run: bool) -> None:
+    """Show what ``source`` changes in ``params.yaml`` and, but for a dry run, write it in one step."""
     changed = difflib.unified_diff(
-        before.splitlines(), after.splitlines(), str(PARAMS), f"{PARAMS} with {name}", lineterm="", n=0
+        before.splitlines(), after.splitlines(), str(PARAMS), f"{PARAMS} with {source}", lineterm="", n=0
     )
     lines = [line for line in changed if not line.startswith("@@")]
-    print("\n".join(lines) if lines else f"{PARAMS} says what {name} says already")
+    print("\n".join(lines) if lines else f"{PARAMS} says what {source} says already")
     if lines and not dry_run:
         write_text(PARAMS, after)
         print(f"{PARAMS} is changed; `git restore {PARAMS}` returns")
@@ -37,6 +41,7 @@ def merged(text: str, changes: dict[str, Any], where: str) -> str:
     yaml.preserve_quotes, yaml.width = True, 4096
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.representer.add_representer(type(None), _null)
+    yaml.representer.add_representer(list, _in_one_line)
     try:
         document = yaml.load(text)
     except YAMLError as error:
@@ -45,6 +50,11 @@ def merged(text: str, changes: dict[str, Any], where: str) -> str:
     written = io.StringIO()
     yaml.dump(document, written)
     return written.getvalue()
+
+
+def _in_one_line(representer: Any, values: list[Any]) -> Any:
+    """Write a new list as params.yaml has them, in one line."""
+    return representer.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=True)
 
 
 def _null(representer: Any, _: None) -> Any:

@@ -68,6 +68,21 @@ class Source:
         return shards
 
 
+@dataclass(frozen=True)
+class Problem:
+    """Why a record cannot be used."""
+
+    record: str
+    """Its id, or where it stands."""
+    reason: Unusable
+    is_alone: bool
+    """Whether it is bad by itself, and not for what it is beside others."""
+
+    def __str__(self) -> str:
+        """Return what a person is told."""
+        return f"record {quote(self.record)}: {self.reason}"
+
+
 def read_source(source: Source, set_aside: list[str] | None = None) -> list[SourcedRow]:
     """Return every record of ``source``, in order, all of them usable.
 
@@ -78,9 +93,24 @@ def read_source(source: Source, set_aside: list[str] | None = None) -> list[Sour
     rule looks at that record alone, so it costs no privacy, but how many there are is private. Records that
     contradict others stop all the same.
     """
-    folder = source.path if source.path.is_dir() else None
     rows: list[SourcedRow] = []
     problems: list[str] = []
+    for found in checked_records(source):
+        if isinstance(found, SourcedRow):
+            rows.append(found)
+        elif source.on_bad_record == "stop" or not found.is_alone:
+            problems.append(str(found))
+        elif set_aside is not None:
+            set_aside.append(str(found))
+    refuse_records(source.path, problems)
+    if not rows:
+        raise ValueError(f"{source.path} holds no records: put some there, or set path in params.yaml")
+    return rows
+
+
+def checked_records(source: Source) -> Iterator[SourcedRow | Problem]:
+    """Yield every record of ``source``, in order: usable, or why it is not."""
+    folder = source.path if source.path.is_dir() else None
     ids: set[str] = set()
     splits: dict[str, Split | None] = {}
     album: dict[bytes, bytes] = {}
@@ -94,20 +124,14 @@ def read_source(source: Source, set_aside: list[str] | None = None) -> list[Sour
             try:
                 found = _row(source, record, name, folder, album)
             except Unusable as reason:
-                if source.on_bad_record == "stop":
-                    raise
-                if set_aside is not None:
-                    set_aside.append(f"record {quote(name)}: {reason}")
+                yield Problem(name, reason, is_alone=True)
                 continue
             if splits.setdefault(found.row.unit, found.split) != found.split:
                 raise Unusable("its unit is in both splits", "give all records of a unit the same split")
-            rows.append(found)
         except Unusable as reason:
-            problems.append(f"record {quote(name)}: {reason}")
-    refuse_records(source.path, problems)
-    if not rows:
-        raise ValueError(f"{source.path} holds no records: put some there, or set path in params.yaml")
-    return rows
+            yield Problem(name, reason, is_alone=False)
+        else:
+            yield found
 
 
 def _records(source: Source) -> Iterator[Record]:

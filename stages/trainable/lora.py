@@ -28,14 +28,8 @@ def attach_lora(model: nn.Module, trainable: Trainable, language_model: str, see
 
     ``seed`` is public: factor A is drawn from it and factor B is zero.
     """
+    require_targets(model, trainable.targets, language_model)
     pattern = target_pattern(trainable.targets, language_model)
-    found = {name.rpartition(".")[2] for name, layer in model.named_modules() if re.fullmatch(pattern, name)}
-    for target in trainable.targets:
-        if target not in found:
-            raise ValueError(
-                f"trainable.targets: the language model has no layer '{target}'; its linear layers are "
-                f"{_linear(model, language_model)}"
-            )
     config = LoraConfig(
         r=trainable.rank,
         lora_alpha=trainable.alpha,  # type: ignore[arg-type]
@@ -53,6 +47,18 @@ def attach_lora(model: nn.Module, trainable: Trainable, language_model: str, see
                 weight.requires_grad_(False)
     wrapped.eval()
     return wrapped
+
+
+def require_targets(model: nn.Module, targets: Sequence[str], language_model: str) -> None:
+    """Refuse names that no layer of the language model has; shapes without values are enough."""
+    pattern = target_pattern(targets, language_model)
+    found = {name.rpartition(".")[2] for name, layer in model.named_modules() if re.fullmatch(pattern, name)}
+    for target in targets:
+        if target not in found:
+            raise ValueError(
+                f"trainable.targets: the language model has no layer '{target}'; its linear layers are "
+                f"{_linear(model, language_model)}"
+            )
 
 
 def _linear(model: nn.Module, language_model: str) -> list[str]:

@@ -1,0 +1,1 @@
+"""``dualpriv init``: a user's records and model become ``params.yaml``."""
