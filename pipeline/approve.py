@@ -16,16 +16,24 @@ def approve_command(run: str, by: str | None, reason: str | None, *, approve: bo
 
     The Prefect server is the one that the environment names.
     """
+    from httpx import TransportError
     from prefect.client.orchestration import get_client
     from prefect.flow_runs import resume_flow_run
+    from prefect.settings import get_current_settings
 
     if (by is None) != (reason is None):
         raise ValueError("an answer has both: say --by and --reason, or neither to see what is asked")
     if by is not None and reason is not None:
         Approval(by=by, reason=reason, fingerprint="0" * 32, asked_in=None)  # refuses what a stage would
-    with get_client(sync_client=True) as client:
-        waiting = _waiting(client, run)
-        print(_question(client, waiting))
+    url = get_current_settings().api.url
+    if url is None:
+        raise ValueError("no Prefect server is named: export PREFECT_API_URL=http://HOST:4200/api")
+    try:
+        with get_client(sync_client=True) as client:
+            waiting = _waiting(client, run)
+            print(_question(client, waiting))
+    except TransportError:
+        raise ValueError(f"no Prefect server answers at {url}: start it, or set PREFECT_API_URL") from None
     if by is None:
         print(f"\nto answer: dualpriv approve {run} --by NAME --reason WHY, with --deny for no")
         return

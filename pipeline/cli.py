@@ -5,26 +5,28 @@ Each subcommand lives in a module of its own, imported when it is called, so tha
 A mistake of the user's ends in one sentence on standard error and exit code 2, without a traceback.
 """
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.exceptions import TyperException
 
 from pipeline.keys_cli import keys
 from pipeline.ledger_cli import ledger
 from pipeline.own_data.cli import init
-from stages.core.entry import is_ours, refuse
+from stages.core.entry import INTERRUPTED, is_ours, refuse
 
 app = typer.Typer(
     name="dualpriv",
     help="Fine-tune a vision-language model under differential privacy, and show what privacy was spent.",
+    epilog="Exit codes: 0 done; 1 failed or not passed; 2 a mistake in call or files, told in one sentence.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 
-@app.command()
+@app.command(epilog="Example: dualpriv repro report")
 def repro(
     targets: Annotated[
         list[str] | None, typer.Argument(help="Stages to bring up to date, with all upstream.")
@@ -42,7 +44,7 @@ def repro(
     repro_command(tuple(targets or ()), new_release=new_release)
 
 
-@app.command()
+@app.command(epilog="Example: dualpriv show")
 def show() -> None:
     """Print the results table and the privacy statement."""
     from pipeline.show import show_command
@@ -50,7 +52,7 @@ def show() -> None:
     show_command()
 
 
-@app.command()
+@app.command(epilog="Example: dualpriv audit --all-revs")
 def audit(
     require_weights: Annotated[
         bool,
@@ -92,7 +94,7 @@ def audit(
     )
 
 
-@app.command()
+@app.command(epilog='Example: dualpriv approve brave-newt --by "Ada Lovelace" --reason "agreed on 12 May"')
 def approve(
     run: Annotated[str, typer.Argument(help="The flow run that waits: its name or id.")],
     by: Annotated[str | None, typer.Option("--by", help="Who answers; kept in the ledger.")] = None,
@@ -105,7 +107,7 @@ def approve(
     approve_command(run, by, reason, approve=not deny)
 
 
-@app.command()
+@app.command(epilog="Example: dualpriv preflight --model models/backbone")
 def preflight(
     model: Annotated[Path, typer.Option("--model", help="A Hugging Face model directory.")],
     records: Annotated[
@@ -120,7 +122,7 @@ def preflight(
     raise typer.Exit(preflight_command(model, records, train, as_json=as_json))
 
 
-@app.command()
+@app.command(epilog="Example: dualpriv memory --preset llava-1.5-7b-1xa100")
 def memory(
     preset: Annotated[
         str | None, typer.Option("--preset", help="One of presets/: its model, GPUs and parameters.")
@@ -169,7 +171,7 @@ def memory(
     raise typer.Exit(memory_command(asked, as_json=as_json))
 
 
-@app.command()
+@app.command(epilog="Example: dualpriv use llava-1.5-7b-1xa100 --dry-run")
 def use(
     preset: Annotated[str, typer.Argument(help="One of presets/.")],
     dry_run: Annotated[
@@ -182,7 +184,7 @@ def use(
     use_command(preset, dry_run=dry_run)
 
 
-@app.command()
+@app.command(epilog="Example: dualpriv compare --quick")
 def compare(
     quick: Annotated[
         bool, typer.Option("--quick", help="A small part of the grid: some minutes on two cores.")
@@ -203,7 +205,7 @@ def compare(
     compare_command(grid, out or folder, quick=quick, jobs=jobs)
 
 
-@app.command()
+@app.command(epilog="Example: dualpriv sweep sweep.yaml --jobs 2")
 def sweep(
     grid: Annotated[Path, typer.Argument(help="A file: `grid:`, and lists of values by key of params.yaml.")],
     out: Annotated[Path, typer.Option("--out", help="Where the table goes, as CSV.")] = Path("sweep.csv"),
@@ -218,7 +220,7 @@ def sweep(
     sweep_command(grid, out, jobs=jobs, spend=spend)
 
 
-@app.command()
+@app.command(epilog='Example: dualpriv predict --image photo.png --question "which digit is this ?"')
 def predict(
     image: Annotated[Path, typer.Option("--image", help="An image file.")],
     question: Annotated[str, typer.Option("--question", help="What to ask about it.")],
@@ -229,7 +231,7 @@ def predict(
     predict_command(image, question)
 
 
-@app.command()
+@app.command(epilog="Example: dualpriv unseal-key RELEASE --private-key archive.pem --to run.key")
 def unseal_key(
     release: Annotated[str, typer.Argument(help="The 32 hex digits that name the release.")],
     private_key: Annotated[
@@ -243,19 +245,39 @@ def unseal_key(
     unseal_command(release, private_key, to)
 
 
-app.command()(init)
+app.command(epilog="Example: dualpriv init --data ~/scans --model ~/models/llava --unit patient")(init)
 app.add_typer(ledger, name="ledger")
 app.add_typer(keys, name="keys")
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; exits with 0, with 1 for a failure, 2 for a mistake, 130 after Ctrl-C."""
     try:
-        app()
+        found = app(prog_name="dualpriv", standalone_mode=False)
     except (ValueError, KeyError, TypeError) as error:
         if not is_ours(error):
             raise
         refuse("dualpriv", error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        refuse("dualpriv", f"{error.filename}: {error.strerror}")
+    except typer.Abort:
+        refuse("dualpriv", "a question had no answer, so nothing was changed")
+    except TyperException as error:
+        refuse_call(error)
+    if found == INTERRUPTED:
+        told = "interrupted; nothing is half written, and the same command goes on from what is finished"
+        print(f"dualpriv: {told}", file=sys.stderr)
+    sys.exit(found if isinstance(found, int) else 0)
+
+
+def refuse_call(error: Any) -> NoReturn:
+    """Tell a wrong call in one sentence; a group of commands that was called alone has shown its help."""
+    if not error.format_message():
+        sys.exit(2)
+    path = "dualpriv" if error.ctx is None else error.ctx.command_path
+    refuse(path, f"{error.format_message().rstrip('.')}: `{path} --help` says what there is")
 
 
 if __name__ == "__main__":

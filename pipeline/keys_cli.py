@@ -8,7 +8,7 @@ import typer
 keys = typer.Typer(help="Sign privacy statements and verify signed ones.", no_args_is_help=True)
 
 
-@keys.command("new")
+@keys.command("new", epilog="Example: dualpriv keys new --private ~/sign.pem --public sign.pub.pem")
 def new(
     private: Annotated[Path, typer.Option("--private", help="A new file, outside Git, for the private key.")],
     public: Annotated[Path, typer.Option("--public", help="A new file, for the public key.")],
@@ -19,7 +19,7 @@ def new(
     new_command(private, public)
 
 
-@keys.command("sign")
+@keys.command("sign", epilog="Example: dualpriv keys sign --private ~/sign.pem")
 def sign(
     private: Annotated[Path, typer.Option("--private", help="The PEM file of your private key.")],
 ) -> None:
@@ -29,7 +29,7 @@ def sign(
     sign_command(private)
 
 
-@keys.command("verify")
+@keys.command("verify", epilog="Example: dualpriv keys verify --public sign.pub.pem")
 def verify(
     public: Annotated[Path, typer.Option("--public", help="The PEM file of the signer's public key.")],
 ) -> None:

@@ -16,7 +16,7 @@ def ledger_alone(context: typer.Context, as_json: AsJson = False) -> None:
         ledger_show(as_json)
 
 
-@ledger.command("show")
+@ledger.command("show", epilog="Example: dualpriv ledger show --json")
 def ledger_show(as_json: AsJson = False) -> None:
     """Print the account of every population, and its releases."""
     from pipeline.ledger import show_command
@@ -24,7 +24,7 @@ def ledger_show(as_json: AsJson = False) -> None:
     show_command(as_json=as_json)
 
 
-@ledger.command("export")
+@ledger.command("export", epilog="Example: dualpriv ledger export")
 def ledger_export(
     population: Annotated[
         str | None, typer.Option("--population", help="Its name; left out: the one of params.yaml.")
@@ -37,7 +37,7 @@ def ledger_export(
     export_command(population, to)
 
 
-@ledger.command("abandon")
+@ledger.command("abandon", epilog="Example: dualpriv ledger abandon RELEASE --reason 'the machine is gone'")
 def ledger_abandon(
     release: Annotated[str, typer.Argument(help="The 32 hex digits that name the release.")],
     reason: Annotated[str, typer.Option("--reason", help="Why, for the ledger.")] = "given up by its owner",

@@ -50,8 +50,7 @@ def init(
 ) -> None:
     """Look at your records and model, ask what only you can decide, and write params.yaml.
 
-    What is counted is told on this terminal and written nowhere. Example: dualpriv init --data ~/scans
-    --model ~/models/llava --unit patient
+    What is counted is told on this terminal and written nowhere.
     """
     from pipeline.own_data.command import Asked, init_command
     from pipeline.own_data.declared import Said
