@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.exceptions import TyperException
 
+from pipeline.budget.cli import budget
 from pipeline.keys_cli import keys
 from pipeline.ledger_cli import ledger
 from pipeline.own_data.cli import init
@@ -245,6 +246,7 @@ def unseal_key(
     unseal_command(release, private_key, to)
 
 
+app.command(epilog="Example: dualpriv budget --batch 250:2000 --steps 40,80 --epsilon 4")(budget)
 app.command(epilog="Example: dualpriv init --data ~/scans --model ~/models/llava --unit patient")(init)
 app.add_typer(ledger, name="ledger")
 app.add_typer(keys, name="keys")

@@ -58,12 +58,12 @@ def prediction(asked: Asked) -> dict[str, Any]:
     if preset is not None:
         merge(params, preset.params, f"preset '{asked.preset}'")
     settings = MemorySettings.of(params)
-    path = _directory(asked.model or (preset.config if preset else settings.model.path))
+    path = directory_of(asked.model or (preset.config if preset else settings.model.path))
     gpu = gpu_of(asked.gpu or (preset.gpu if preset else DEFAULT_GPU))
     gpus = asked.gpus or (preset.gpus if preset else 1)
     if asked.batch < 1 or gpus < 1:
         raise ValueError(f"--batch and --gpus count from 1, got {asked.batch} and {gpus}")
-    rows = _rows(asked, preset.rows if preset else None, params, path)
+    rows = rows_of(asked, preset.rows if preset else None, params, path)
     recompute = read_section(params, "speed.recompute_activations", bool)
     margin = MARGIN if asked.margin is None else asked.margin
     limit, methods = gpu.limit(margin), []
@@ -87,7 +87,7 @@ def prediction(asked: Asked) -> dict[str, Any]:
     }
 
 
-def _directory(model: Path) -> Path:
+def directory_of(model: Path) -> Path:
     """Return the directory of a config.json, which may itself be named."""
     if model.name == "config.json" and model.is_file():
         return model.parent
@@ -96,7 +96,8 @@ def _directory(model: Path) -> Path:
     return model
 
 
-def _rows(asked: Asked, preset: Rows | None, params: dict[str, Any], path: Path) -> Rows:
+def rows_of(asked: Asked, preset: Rows | None, params: dict[str, Any], path: Path) -> Rows:
+    """Return what a long row is made of, as the command line, a preset or params.yaml say."""
     text = asked.text_tokens or (preset.text_tokens if preset else _TEXT)
     answer = asked.answer_tokens or (preset.answer_tokens if preset else _ANSWER)
     visual = asked.visual_tokens

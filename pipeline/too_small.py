@@ -1,0 +1,119 @@
+"""What is too small, or too large, for differential privacy to be of use: said before anything is spent.
+
+Functions of declared, public numbers alone. Each returns one sentence with its reason, or None; what no run
+may do is a ValueError. Any command may ask them.
+"""
+
+import math
+
+from stages.privacy.accounting import Target
+from stages.privacy.plan import Plan
+from stages.privacy.planning import noise_to_signal, require_meaningful
+from stages.privacy.population import Population
+
+NOISE_OVER_ALL_SIGNAL = 1.0
+"""Above this, a run's noise is more than all that its units could say if every one of them said the same."""
+UNITS_OF_DELTA = 10
+"""Delta should leave it unlikely that even one of so many times max_units comes out."""
+MOST_EPSILON = 10.0
+"""Above this a guess whether somebody was in may be right 99.995 times in a hundred."""
+
+
+def guess_bound(epsilon: float, delta: float) -> float:
+    """Return how often a guess whether one unit was in may be right, both answers being as likely.
+
+    (e^epsilon + delta) / (1 + e^epsilon): from (epsilon, delta)-DP, by hits <= e^epsilon x false alarms +
+    delta and the same for misses (Kairouz et al. 2015). The bound of the guarantee; attacks reach less.
+
+    >>> guess_bound(0.0, 0.0), round(guess_bound(8.0, 1e-5), 4), guess_bound(5000.0, 0.0)
+    (0.5, 0.9997, 1.0)
+    """
+    return min(1.0, (1 + delta * math.exp(-epsilon)) / (1 + math.exp(-epsilon)))
+
+
+def epsilon_that_protects_nothing(target: Target) -> str | None:
+    """Say that a promise is none."""
+    if target.epsilon <= MOST_EPSILON:
+        return None
+    bound = guess_bound(target.epsilon, target.delta)
+    return (
+        f"epsilon {target.epsilon:g} protects nothing: it lets a guess whether somebody's records were in be "
+        f"right in {_percent(bound)} of cases, and one unit change odds by e^{target.epsilon:g}; take "
+        f"{MOST_EPSILON:g} or less: at 1 such a guess is right in {_percent(guess_bound(1.0, 0.0))} at most"
+    )
+
+
+def delta_too_large(target: Target, population: Population) -> str | None:
+    """Say that a delta is near the chance of publishing one unit; a ValueError where it reaches it."""
+    require_meaningful(target, population)
+    most = 1 / (UNITS_OF_DELTA * population.max_units)
+    if target.delta <= most:
+        return None
+    return (
+        f"privacy.delta {target.delta:g} is large: a mechanism that publishes each unit outright with that "
+        f"chance keeps it, and of {population.max_units} units {target.delta * population.max_units:.2g} "
+        f"would come out on average; take {most:.3g} or less, 1 / ({UNITS_OF_DELTA} x population.max_units)"
+    )
+
+
+def too_few_units(whole: Plan, weights: int, population: Population) -> str | None:
+    """Say that no batch that these units can give lifts the signal out of the noise.
+
+    ``whole`` is the plan of one step that looks at every training unit. Its noise over its signal is that of
+    any number of such steps together (sigma grows with the root of the steps, the sum of what they say with
+    the steps), so neither steps nor time repair it; sampling fewer units a step only adds noise. Where it
+    exceeds ``NOISE_OVER_ALL_SIGNAL``, the weights that learn move mostly by noise. It falls as 1 / units.
+    """
+    ratio = noise_to_signal(whole, weights)
+    if ratio <= NOISE_OVER_ALL_SIGNAL:
+        return None
+    wanted = math.ceil(population.max_units * ratio / NOISE_OVER_ALL_SIGNAL)
+    return (
+        f"population.max_units {population.max_units} is too small to be useful: even if all "
+        f"{whole.sampling.expected_batch:g} training units joined every step and said the same, the noise on "
+        f"{weights} weights would be {ratio:.3g} times what they say, in any number of steps; about {wanted} "
+        "units, fewer trainable weights or a larger epsilon would be needed"
+    )
+
+
+def rows_beyond(rows_per_unit: int, most_rows: int | None) -> str | None:
+    """Say that units have rows which no step looks at; ask it where nobody may count.
+
+    ``most_rows`` is what the largest unit has, where that may be known: of public records, or on the terminal
+    of whoever holds the private ones. None is answered with a question, for a count of private rows is
+    private. Either sentence belongs on a terminal, and in no file.
+    """
+    if most_rows is None:
+        return (
+            f"does any unit have more than {rows_per_unit} rows? A step looks at estimator.rows_per_unit = "
+            f"{rows_per_unit} of a unit's, drawn anew each time, so that one unit counts once; the number of "
+            "rows is private and was not looked at"
+        )
+    if most_rows <= rows_per_unit:
+        return None
+    return (
+        f"a unit has {most_rows} rows, and a step looks at estimator.rows_per_unit = {rows_per_unit} of "
+        "them, drawn anew each time: raise it to use more at once, at the memory of so many rows a unit"
+    )
+
+
+def warnings_before(target: Target, population: Population, whole: Plan, weights: int) -> list[str]:
+    """Return every warning that public numbers allow; what is refused is a ValueError."""
+    found = (
+        delta_too_large(target, population),
+        epsilon_that_protects_nothing(target),
+        too_few_units(whole, weights, population),
+    )
+    return [sentence for sentence in found if sentence is not None]
+
+
+def _percent(share: float) -> str:
+    """Return a share near one without rounding it to certainty.
+
+    >>> _percent(0.7311), _percent(1 - 4.54e-5), _percent(1.0)
+    ('73%', '99.9955%', 'practically 100%')
+    """
+    if share > 1 - 1e-9:
+        return "practically 100%"
+    digits = math.ceil(-math.log10(1 - share)) - 1
+    return f"{100 * share:.{digits}f}%"
