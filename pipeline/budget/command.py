@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ def budget_command(asked: Asked, to: Path | None, *, as_json: bool) -> int:
     books = Books.of(question.population, question.target.relation)
     timing, memory = Timing.of(question, wanted=asked.with_time), Memory.of(question)
     limits = _limits(asked, timing, memory)
-    with progress("budget", len(question.batches) * len(question.steps)) as advance:
+    wanted = len(question.batches) * len(question.steps)
+    with redirect_stdout(sys.stderr), progress("budget", wanted) as advance:  # stdout is the document's
         options = options_of(question, timing, memory, books, advance)
     advice = recommend(options, limits, weights)
     found = _document(question, options, advice, warnings, {"time": timing.said, "memory": memory.said})

