@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 from pipeline.budget.cli import budget
 from pipeline.keys_cli import keys
 from pipeline.ledger_cli import ledger
+from pipeline.model_cli import predict
 from pipeline.own_data.cli import init
 from stages.core.entry import INTERRUPTED, is_ours, refuse
 
@@ -221,17 +222,6 @@ def sweep(
     sweep_command(grid, out, jobs=jobs, spend=spend)
 
 
-@app.command(epilog='Example: dualpriv predict --image photo.png --question "which digit is this ?"')
-def predict(
-    image: Annotated[Path, typer.Option("--image", help="An image file.")],
-    question: Annotated[str, typer.Option("--question", help="What to ask about it.")],
-) -> None:
-    """Print the fine-tuned model's answer to a question about an image."""
-    from pipeline.predict import predict_command
-
-    predict_command(image, question)
-
-
 @app.command(epilog="Example: dualpriv unseal-key RELEASE --private-key archive.pem --to run.key")
 def unseal_key(
     release: Annotated[str, typer.Argument(help="The 32 hex digits that name the release.")],
@@ -246,6 +236,7 @@ def unseal_key(
     unseal_command(release, private_key, to)
 
 
+app.command(epilog='Example: dualpriv predict --image photo.png --question "which digit is this ?"')(predict)
 app.command(epilog="Example: dualpriv budget --batch 250:2000 --steps 40,80 --epsilon 4")(budget)
 app.command(epilog="Example: dualpriv init --data ~/scans --model ~/models/llava --unit patient")(init)
 app.add_typer(ledger, name="ledger")
