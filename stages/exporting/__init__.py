@@ -1,0 +1,1 @@
+"""Hand the fine-tuned model on, to people who have transformers and not this project."""
