@@ -15,7 +15,7 @@ from typer.exceptions import TyperException
 from pipeline.budget.cli import budget
 from pipeline.keys_cli import keys
 from pipeline.ledger_cli import ledger
-from pipeline.model_cli import predict
+from pipeline.model_cli import export, predict
 from pipeline.own_data.cli import init
 from stages.core.entry import INTERRUPTED, is_ours, refuse
 
@@ -237,6 +237,7 @@ def unseal_key(
 
 
 app.command(epilog='Example: dualpriv predict --image photo.png --question "which digit is this ?"')(predict)
+app.command(epilog="Example: dualpriv export --to ~/tuned")(export)
 app.command(epilog="Example: dualpriv budget --batch 250:2000 --steps 40,80 --epsilon 4")(budget)
 app.command(epilog="Example: dualpriv init --data ~/scans --model ~/models/llava --unit patient")(init)
 app.add_typer(ledger, name="ledger")

@@ -28,3 +28,12 @@ def predict(
     from pipeline.predict import Request, predict_command
 
     predict_command(Request(image=image, question=question, jsonl=jsonl, out=out, batch=batch))
+
+
+def export(
+    to: Annotated[Path, typer.Option("--to", help="A new directory.")],
+) -> None:
+    """Write the fine-tuned model as a directory that loads without this project, with card and statement."""
+    from pipeline.export import export_command
+
+    export_command(to)
