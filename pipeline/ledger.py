@@ -11,9 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.ledger_page import ledger_page
 from stages.core.contract import lookup
 from stages.core.entry import quiet_accountants
-from stages.core.files import write_json
+from stages.core.files import write_json, write_text
 from stages.core.params import read_params
 from stages.ledger.evidence import EXPORTED
 from stages.ledger.ledger import Ledger
@@ -24,13 +25,16 @@ from stages.privacy.totals import totals_of
 from stages.reporting.words import event_in_words
 
 
-def show_command(*, as_json: bool) -> None:
-    """Print the account of every population and its releases."""
+def show_command(*, as_json: bool, html: Path | None = None) -> None:
+    """Print the account of every population and its releases, or write it to ``html`` as a page."""
     quiet_accountants()
     ledger = Ledger.load(make=False)
     histories = [ledger.history(name) for name in ledger.populations()]
     found = {"ledger": ledger.place, "populations": [_account(history) for history in histories]}
-    if as_json:
+    if html is not None:
+        write_text(html, ledger_page(found, _sentence))
+        print(f"{html} shows the ledger: {len(histories)} populations")
+    elif as_json:
         print(json.dumps(found, indent=2, sort_keys=True))
     else:
         _print(found)

@@ -7,21 +7,26 @@ import typer
 
 ledger = typer.Typer(help="What every population spent, holds reserved, and has left.", add_completion=False)
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Html = Annotated[
+    Path | None, typer.Option("--html", help="Write one HTML page to this file, which needs no network.")
+]
 
 
 @ledger.callback(invoke_without_command=True)
-def ledger_alone(context: typer.Context, as_json: AsJson = False) -> None:
+def ledger_alone(context: typer.Context, as_json: AsJson = False, html: Html = None) -> None:
     """What every population spent, holds reserved, and has left: `dualpriv ledger` shows it."""
     if context.invoked_subcommand is None:
-        ledger_show(as_json)
+        ledger_show(as_json, html)
 
 
 @ledger.command("show", epilog="Example: dualpriv ledger show --json")
-def ledger_show(as_json: AsJson = False) -> None:
+def ledger_show(as_json: AsJson = False, html: Html = None) -> None:
     """Print the account of every population, and its releases."""
     from pipeline.ledger import show_command
 
-    show_command(as_json=as_json)
+    if as_json and html is not None:
+        raise ValueError("--json prints and --html writes a file: ask for one of them")
+    show_command(as_json=as_json, html=html)
 
 
 @ledger.command("export", epilog="Example: dualpriv ledger export")

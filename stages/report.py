@@ -4,7 +4,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.core.contract import Stage, reads, writes
+from stages.core.contract import Stage, reads, section, writes
 from stages.core.entry import main
 from stages.core.files import new_directory, write_text
 from stages.reporting.card import render_card
@@ -27,6 +27,7 @@ class Report(Stage):
     tokens: TokenSelection
     optim: Optim
     model: Model
+    rows_at_once: int = section("calibrate.rows_at_once")
     plan: Path = reads("data/plan.json")
     trace: Path = reads("data/finetune/trace.json")
     charges: Path = reads("data/account/charges.json")
@@ -35,6 +36,8 @@ class Report(Stage):
     importance: Path = reads("data/profile/profile.json")
     pruning: Path = reads("data/calibrate/pruning.json")
     canaries: Path = reads("data/canaries/canaries.json")
+    layer_picture: Path = reads("data/profile/layers.png")
+    patch_picture: Path = reads("data/calibrate/patches.png")
     adapter: Path = reads("models/adapter")
     report: Path = writes("data/report/report.html", evidence=True)
     release: Path = writes("models/release")
@@ -50,6 +53,8 @@ class Report(Stage):
             importance=self.importance,
             pruning=self.pruning,
             canaries=self.canaries,
+            layer_picture=self.layer_picture,
+            patch_picture=self.patch_picture,
             adapter=self.adapter,
         )
         choices = Choices(
@@ -58,6 +63,7 @@ class Report(Stage):
             tokens=self.tokens,
             optim=self.optim,
             model=self.model,
+            rows_at_once=self.rows_at_once,
         )
         write_text(self.report, render_page(evidence, choices))
         with new_directory(self.release) as directory:

@@ -16,6 +16,7 @@ from pipeline.compare.experiments import (
 )
 from pipeline.compare.figures import charts
 from pipeline.compare.grid import Arm, Grid, arms, at, budgets, params_of, read_grid
+from pipeline.compare.html import html_page
 from pipeline.compare.page import page
 from pipeline.compare.rehearsals import Choice, Rehearsals
 from pipeline.compare.surroundings import alone, failures_told, of_the_checkout, threads_of, with_identity
@@ -55,9 +56,11 @@ def compare_command(path: Path, out: Path, *, quick: bool, jobs: int) -> None:
     found = page(grid, runs, costs, choices, where, path, quick=quick)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "results.csv", csv_of(runs, costs, settings_of(grid, choices)))
-    for name, chart in charts(runs, costs).items():
-        write_text(out / f"{name}.svg", chart)
+    pictures = {f"{name}.svg": chart for name, chart in charts(runs, costs).items()}
+    for name, chart in pictures.items():
+        write_text(out / name, chart)
     write_text(out / "README.md", found)
+    write_text(out / "index.html", html_page(found, pictures))
     print(found)
 
 

@@ -1,8 +1,16 @@
-"""What pruning a noisy update does to its noise: closed forms over public numbers."""
+"""What follows from public numbers alone: what a test can detect, and what pruning does to noise."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 from scipy.stats import chi2, ncf
 
+from stages.privacy.accounting import COARSE_GRID
 from stages.privacy.plan import Plan
+
+_DELTAS = (1e-3, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
+"""Where else than at the plan's own delta the accountant is asked, to bound what a test can detect."""
 
 
 def noise_energy_kept(keep: float, block: int) -> float:
@@ -61,3 +69,27 @@ def epsilon_by_step(plan: Plan, points: int = 10) -> list[dict[str, float]]:
     steps = sorted({1, *(max(1, round(total * part / points)) for part in range(1, points + 1))})
     spent = (plan.others.epsilon(plan.event(step), plan.target) for step in steps)
     return [{"steps": step, "epsilon": epsilon} for step, epsilon in zip(steps, spent, strict=True)]
+
+
+def most_detected(plan: Plan, false_alarms: Sequence[float]) -> dict[float, float]:
+    """Return the largest share of members that any test can find, by the share of others it accuses.
+
+    A test says of a unit whether it was trained on. For every (epsilon, delta) that the whole pass keeps, it
+    finds at most exp(epsilon) x false alarms + delta, and at most 1 - exp(-epsilon) x (1 - delta - false
+    alarms) (Kairouz, Oh and Viswanath 2015, theorem 2.1): the least of them over several delta.
+
+    Guarantee: never below the true bound, for the accountant rounds up. Empty without noise.
+    """
+    if plan.mechanism == "none":
+        return {}
+    event = plan.event(plan.sampling.steps)
+    points = []
+    for delta in sorted({plan.delta, *(each for each in _DELTAS if each >= plan.delta)}):
+        epsilon = plan.others.epsilon(event, replace(plan.target, delta=delta), COARSE_GRID)
+        points.append((math.exp(min(epsilon, 700.0)), delta))
+    return {
+        share: min(
+            1.0, *(min(ratio * share + delta, 1 - (1 - delta - share) / ratio) for ratio, delta in points)
+        )
+        for share in false_alarms
+    }

@@ -27,6 +27,8 @@ class Choices:
     tokens: TokenSelection
     optim: Optim
     model: Model
+    rows_at_once: int
+    """Public rows on which calibrate counted the bytes of a step."""
 
     @property
     def base(self) -> str:
@@ -46,6 +48,12 @@ class Evidence:
     importance: Mapping[str, Any]
     pruning: Mapping[str, Any]
     canaries: CanaryEvidence
+    layer_picture: bytes
+    """PNG: what each encoder layer looks at in public images."""
+    patch_picture: bytes
+    """PNG: which patches of public images every rule keeps, merges and drops."""
+    statement_digest: str
+    """SHA-256 of the statement, which is what somebody signs."""
     blocks: tuple[int, ...]
     """Weights in each matrix of the adapter."""
 
@@ -70,6 +78,8 @@ def read_evidence(
     importance: Path,
     pruning: Path,
     canaries: Path,
+    layer_picture: Path,
+    patch_picture: Path,
     adapter: Path,
 ) -> Evidence:
     """Read the evidence files.
@@ -87,6 +97,9 @@ def read_evidence(
         importance=read_json(importance),
         pruning=read_json(pruning),
         canaries=read_canaries(read_json(canaries), str(canaries)),
+        layer_picture=layer_picture.read_bytes(),
+        patch_picture=patch_picture.read_bytes(),
+        statement_digest=sha256(statement),
         blocks=tuple(shape[0] * shape[1] for _, shape in sorted(weight_shapes(adapter).items())),
     )
     committed = found.statement["evidence"].values()

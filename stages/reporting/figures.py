@@ -1,80 +1,86 @@
-"""Charts as inline SVG: no script, no network, the page's own colours in light and dark."""
+"""Charts of one run: accuracy, epsilon over the steps, layers, token budgets and what a step costs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
-import vl_convert
-from markupsafe import Markup
 
-from stages.reporting.arithmetic import chance_of_right_choice, noise_energy_kept
-from stages.reporting.words import ordered_kinds
+from stages.reporting.pages.drawing import FIRST, MUTED, SERIES, Chart, drawn
+from stages.reporting.words import interval, ordered_kinds, percent
 
-FIRST, SECOND, INK, MUTED = "var(--first)", "var(--second)", "var(--ink)", "var(--muted)"
-ACCUMULATED_STEPS = 50
-_CONFIG = {
-    "background": "transparent",
-    "font": "sans-serif",
-    "view": {"stroke": None},
-    "axis": {
-        "labelColor": MUTED,
-        "titleColor": INK,
-        "titleFontWeight": "normal",
-        "labelFontSize": 12,
-        "titleFontSize": 12,
-        "gridColor": "var(--line)",
-        "domainColor": MUTED,
-        "tickColor": MUTED,
-        "titlePadding": 8,
-    },
-    "legend": {"labelColor": INK, "labelFontSize": 12, "orient": "top", "title": None},
-}
+MIB = 1024**2
 
 
-def svg(chart: Any, *, width: int = 430, height: int = 210) -> Markup:
-    """Return a chart as an SVG element; equal charts give equal text, and Vega escapes every label."""
-    drawn = chart.properties(width=width, height=height).to_dict() | {"config": _CONFIG}
-    return Markup(vl_convert.vegalite_to_svg(drawn))
-
-
-def accuracy(metrics: Mapping[str, Any]) -> Markup:
+def accuracy(metrics: Mapping[str, Any]) -> Chart:
     """Draw accuracy and interval, by kind, before and after tuning."""
+    parts = {"zero-shot": "zero_shot", "fine-tuned": "tuned"}
     rows = [
         {"kind": kind, "model": model, **{key: 100 * found[key] for key in ("accuracy", "low", "high")}}
-        for model, part in (("zero-shot", "zero_shot"), ("fine-tuned", "tuned"))
+        for model, part in parts.items()
         for kind, found in metrics[part].items()
         if found["accuracy"] is not None
     ]
-    names = ["zero-shot", "fine-tuned"]
+    names, kinds = list(parts), ordered_kinds(metrics)
     shared: dict[str, Any] = {
-        "y": alt.Y("kind:N", title=None, sort=ordered_kinds(metrics)),
+        "y": alt.Y("kind:N", title=None, sort=kinds),
         "yOffset": alt.YOffset("model:N", sort=names),
-        "color": alt.Color("model:N", scale=alt.Scale(domain=names, range=[SECOND, FIRST])),
+        "color": alt.Color("model:N", scale=alt.Scale(domain=names, range=[SERIES[1], FIRST])),
     }
     data = alt.Chart(alt.InlineData(rows))
-    whole = alt.Scale(domain=[0, 100])
-    interval = data.mark_rule(strokeWidth=3, opacity=0.55).encode(
-        x=alt.X("low:Q", title="answered exactly, %", scale=whole), x2="high:Q", **shared
+    near = alt.Scale(zero=False, padding=12)
+    bars = data.mark_rule(strokeWidth=3, opacity=0.55).encode(
+        x=alt.X("low:Q", title="answered exactly, %", scale=near), x2="high:Q", **shared
     )
-    point = data.mark_point(filled=True, size=70, opacity=1).encode(
-        x=alt.X("accuracy:Q", scale=whole), **shared
+    points = data.mark_point(filled=True, size=70, opacity=1).encode(
+        x=alt.X("accuracy:Q", scale=near), **shared
     )
-    return svg(interval + point, width=430, height=50 * len(ordered_kinds(metrics)) + 10)
+    before, after = metrics["zero_shot"]["all"], metrics["tuned"]["all"]
+    table = [
+        (f"{kind}, {model}", percent(found["accuracy"]), f"{interval(found)} %")
+        for kind in kinds
+        for model, part in parts.items()
+        for found in (metrics[part][kind],)
+    ]
+    return drawn(
+        bars + points,
+        f"Accuracy with 95 % intervals by kind of question, before and after tuning. Of all questions, "
+        f"{percent(before['accuracy'])} before and {percent(after['accuracy'])} after.",
+        ("kind of question, model", "accuracy", "95 % interval"),
+        table,
+        height=50 * len(kinds) + 10,
+    )
 
 
-def epsilon(curve: Sequence[Mapping[str, float]], target: float) -> Markup:
+def epsilon(curve: Sequence[Mapping[str, float]], target: float) -> Chart:
     """Draw what the plan spends as steps pass, under its target."""
     points = alt.OverlayMarkDef(color=FIRST, size=40)
     line = alt.Chart(alt.InlineData(list(curve))).mark_line(point=points, color=FIRST)
-    limit = alt.Chart(alt.InlineData([{"target": target}])).mark_rule(color=SECOND, strokeDash=[5, 4])
+    limit = alt.Chart(alt.InlineData([{"target": target}])).mark_rule(color=SERIES[1], strokeDash=[5, 4])
     spent = line.encode(
         x=alt.X("steps:Q", title="steps", axis=alt.Axis(tickMinStep=1, grid=False)),
         y=alt.Y("epsilon:Q", title="epsilon spent", scale=alt.Scale(zero=True)),
     )
-    return svg(spent + limit.encode(y="target:Q"))
+    first, last = curve[0], curve[-1]
+    return drawn(
+        spent + limit.encode(y="target:Q"),
+        f"Epsilon over the steps: {first['epsilon']:.3f} after step {first['steps']}, "
+        f"{last['epsilon']:.3f} after all {last['steps']}, of a target of {target:g}.",
+        ("steps", "epsilon spent"),
+        [(f"{point['steps']}", f"{point['epsilon']:.4f}") for point in curve],
+    )
 
 
-def importance(layers: Sequence[Mapping[str, Any]], chosen: int) -> Markup:
+_MEASURES = {
+    "log_likelihood": ("log-likelihood", "{:.4f}"),
+    "accuracy": ("accuracy", "{:.3f}"),
+    "drop": ("lost without the rest", "{:.4f}"),
+    "concentration": ("concentration", "{:.3f}"),
+    "stability": ("stability", "{:.3f}"),
+}
+"""What is known of a layer: its name in a table, and how its value is written."""
+
+
+def importance(layers: Sequence[Mapping[str, Any]], chosen: int) -> Chart:
     """Draw how likely the right answers stay when each encoder layer scores the patches."""
     rows = [{**layer, "is_chosen": layer["layer"] == chosen} for layer in layers]
     base = alt.Chart(alt.InlineData(rows)).encode(
@@ -83,27 +89,125 @@ def importance(layers: Sequence[Mapping[str, Any]], chosen: int) -> Markup:
             "log_likelihood:Q", title="log-likelihood of answers", scale=alt.Scale(zero=False, padding=12)
         ),
     )
-    return svg(base.mark_line(color=MUTED, strokeWidth=1) + _chosen_points(base))
+    known = {key: words for key, words in _MEASURES.items() if key in layers[0]}
+    return drawn(
+        base.mark_line(color=MUTED, strokeWidth=1) + _chosen_points(base),
+        f"How likely right answers stay when each of {len(layers)} encoder layers scores the patches; layer "
+        f"{chosen} was chosen.",
+        ("layer", *(name for name, _ in known.values())),
+        [
+            (str(layer["layer"]), *(form.format(layer[key]) for key, (_, form) in known.items()))
+            for layer in layers
+        ],
+    )
 
 
-def fidelity(pruning: Mapping[str, Any]) -> Markup:
-    """Draw the part of the all-token accuracy that each token budget keeps."""
-    chosen = pruning["chosen"]
+def frontier(pruning: Mapping[str, Any]) -> Chart:
+    """Draw the part of the all-token accuracy that each rule keeps under each token budget."""
     rows = [
         {
+            "rule": _rule(found),
+            "budget": _budget(found),
             "kept": found["kept"],
             "fidelity": 100 * found["fidelity"],
-            "is_chosen": all(found[key] == chosen[key] for key in ("dominant", "contextual")),
+            "is_chosen": number < len(pruning["candidates"]) and _is_chosen(found, pruning),
         }
-        for found in pruning["candidates"]
+        for number, found in enumerate([*pruning["candidates"], *pruning.get("beside", [])])
     ]
-    if pruning["all"]["kept"] is not None:
-        rows.append({"kept": pruning["all"]["kept"], "fidelity": 100.0, "is_chosen": False})
-    base = alt.Chart(alt.InlineData(rows)).encode(
-        x=alt.X("kept:Q", title="visual tokens kept", axis=alt.Axis(grid=False)),
+    rules = list(dict.fromkeys(row["rule"] for row in rows))
+    colours = [SERIES[number % len(SERIES)] for number in range(len(rules))]
+    is_chosen = alt.datum.is_chosen
+    base = alt.Chart(alt.InlineData(rows[::-1])).encode(  # the chosen point is drawn last, above the others
+        x=alt.X("kept:Q", title="visual tokens kept", scale=alt.Scale(zero=False), axis=alt.Axis(grid=False)),
         y=alt.Y("fidelity:Q", title="accuracy kept, %", scale=alt.Scale(zero=False, padding=12)),
+        color=alt.Color("rule:N", scale=alt.Scale(domain=rules, range=colours), sort=rules),
     )
-    return svg(base.mark_line(color=MUTED, strokeWidth=1) + _chosen_points(base))
+    points = base.mark_point(filled=True, opacity=1).encode(
+        size=alt.condition(is_chosen, alt.value(170), alt.value(40)),
+        shape=alt.Shape("rule:N", scale=alt.Scale(domain=rules), sort=rules),
+    )
+    all_tokens = pruning["all"]["kept"]
+    of = "all" if all_tokens is None else f"all {all_tokens}"
+    return drawn(
+        base.mark_line(strokeWidth=1.5, opacity=0.7) + points,
+        f"Accuracy kept, relative to {of} visual tokens, by rule and number of tokens kept.",
+        ("rule and budget", "tokens kept", "accuracy kept"),
+        [
+            (
+                f"{row['rule']} {row['budget']}{', chosen' if row['is_chosen'] else ''}",
+                _number(row["kept"]),
+                f"{row['fidelity']:.1f} %",
+            )
+            for row in rows
+        ],
+        height=260,
+    )
+
+
+def cost(pruning: Mapping[str, Any]) -> Chart | None:
+    """Draw the bytes of a step by token budget; None where they were not counted, as on private records."""
+    everything = {**pruning["all"], "step": 1.0}
+    counted = [found for found in [*pruning["candidates"], everything] if "bytes" in found]
+    if len(counted) < 2:
+        return None
+    rows = [
+        {
+            "budget": "all tokens" if found is everything else f"{_number(found['kept'])} tokens",
+            "mib": found["bytes"] / MIB,
+            "step": found["step"],
+            "is_chosen": found is not everything and _is_chosen(found, pruning),
+        }
+        for found in counted
+    ]
+    order = [row["budget"] for row in rows]
+    bars = (
+        alt.Chart(alt.InlineData(rows))
+        .mark_bar(size=18)
+        .encode(
+            x=alt.X("mib:Q", title="MiB alive at once, above the weights", axis=alt.Axis(grid=False)),
+            y=alt.Y("budget:N", title=None, sort=order),
+            color=alt.condition(alt.datum.is_chosen, alt.value(FIRST), alt.value(MUTED)),
+        )
+    )
+    return drawn(
+        bars,
+        f"Bytes of a training step by visual tokens kept: {rows[0]['mib']:.1f} MiB with {rows[0]['budget']}, "
+        f"{rows[-1]['mib']:.1f} MiB with all.",
+        ("visual tokens", "MiB of a step", "arithmetic of a row"),
+        [
+            (
+                f"{row['budget']}{', chosen' if row['is_chosen'] else ''}",
+                f"{row['mib']:.1f}",
+                percent(row["step"]),
+            )
+            for row in rows
+        ],
+        height=34 * len(rows),
+    )
+
+
+def chosen_budget(pruning: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what is known of the budget that was chosen."""
+    return next(found for found in pruning["candidates"] if _is_chosen(found, pruning))
+
+
+def _is_chosen(found: Mapping[str, Any], pruning: Mapping[str, Any]) -> bool:
+    return all(found[key] == pruning["chosen"][key] for key in ("dominant", "contextual"))
+
+
+def _rule(found: Mapping[str, Any]) -> str:
+    """Return a rule in words; a file of only one rule may not name it."""
+    select = str(found.get("select", "as chosen")).replace("_", " + ")
+    merge = str(found.get("merge", "none")).replace("_", " ")
+    return select if merge in ("none", "cluster") else f"{select}, {merge}"
+
+
+def _budget(found: Mapping[str, Any]) -> str:
+    return f"{found['dominant']} + {found['contextual']}"
+
+
+def _number(kept: float | None) -> str:
+    return "not known" if kept is None else f"{kept:g}"
 
 
 def _chosen_points(base: Any) -> Any:
@@ -112,52 +216,3 @@ def _chosen_points(base: Any) -> Any:
         color=alt.condition(is_chosen, alt.value(FIRST), alt.value(MUTED)),
         size=alt.condition(is_chosen, alt.value(130), alt.value(45)),
     )
-
-
-def noise_kept(block: int, keep: float) -> Markup:
-    """Draw how much noise energy stays when pure noise is pruned to its strongest weights, or blocks."""
-    rules = {"single weights (magnitude)": 1, f"blocks of {block} weights": block}
-    rows = [
-        {"kept": part, "rule": rule, "energy": 100 * noise_energy_kept(part / 100, size)}
-        for rule, size in rules.items()
-        for part in range(5, 100, 5)
-    ] + [{"kept": 100, "rule": rule, "energy": 100.0} for rule in rules]
-    color = alt.Color("rule:N", scale=alt.Scale(domain=list(rules), range=[SECOND, FIRST]))
-    lines = (
-        alt.Chart(alt.InlineData(rows))
-        .mark_line()
-        .encode(
-            x=alt.X("kept:Q", title="kept of the update, %", axis=alt.Axis(grid=False)),
-            y=alt.Y("energy:Q", title="noise energy left, %"),
-            color=color,
-        )
-    )
-    here = alt.Chart(alt.InlineData([{"kept": 100 * keep}])).mark_rule(color=MUTED, strokeDash=[5, 4])
-    return svg(lines + here.encode(x="kept:Q"))
-
-
-def right_choice(block: int, largest: float | None) -> Markup:
-    """Draw how often the right one of two blocks is chosen, from one noisy step and from many."""
-    series = {"one step": 1, f"summed over {ACCUMULATED_STEPS} steps": ACCUMULATED_STEPS}
-    ratios = [10 ** (power / 10) for power in range(-30, 3)]
-    rows = [
-        {"ratio": ratio, "scores": name, "chance": 100 * chance_of_right_choice(ratio, block, steps)}
-        for name, steps in series.items()
-        for ratio in ratios
-    ]
-    color = alt.Color("scores:N", scale=alt.Scale(domain=list(series), range=[SECOND, FIRST]))
-    domain = [ratios[0], ratios[-1]]
-    scale, axis = alt.Scale(type="log", domain=domain), alt.Axis(grid=False, format="~g", tickCount=4)
-    lines = (
-        alt.Chart(alt.InlineData(rows))
-        .mark_line()
-        .encode(
-            x=alt.X("ratio:Q", title="signal / noise of a weight", scale=scale, axis=axis),
-            y=alt.Y("chance:Q", title="right choice, %", scale=alt.Scale(domain=[40, 100])),
-            color=color,
-        )
-    )
-    if largest is None or not domain[0] <= largest <= domain[1]:
-        return svg(lines)
-    most = alt.Chart(alt.InlineData([{"ratio": largest}])).mark_rule(color=MUTED, strokeDash=[5, 4])
-    return svg(lines + most.encode(x=alt.X("ratio:Q", scale=scale)))

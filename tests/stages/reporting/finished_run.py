@@ -38,6 +38,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 POPULATION = Population(name="toy", public=True, max_units=100, unit="image")
 TARGET = Target(relation="add_or_remove_one", epsilon=8.0, delta=1e-4)
 CHOICES = ("data/profile/profile.json", "data/calibrate/pruning.json")
+PICTURES = ("data/profile/layers.png", "data/calibrate/patches.png")
 METRICS = "data/evaluate/metrics.json"
 CANARIES = "data/canaries/canaries.json"
 DAY = "2026-01-01"
@@ -169,5 +170,8 @@ def _write_choices(root: Path, noised: bool) -> None:
     found = {"kept": 9, "accuracy": 0.5, "fidelity": 0.98, **budget}
     whole = {"kept": 64, "accuracy": 0.51}
     charge = charge_of("calibrate", "train") if noised else public_choice("calibrate")
+    (root / "data/calibrate").mkdir(parents=True, exist_ok=True)
+    for picture in PICTURES:  # pictures of public records, as a real pass drew them
+        shutil.copyfile(REPOSITORY / picture, root / picture)
     pruning = {"version": 2, "all": whole, "candidates": [found], "chosen": budget, "charge": charge}
     write_json(root / "data/calibrate/pruning.json", pruning)

@@ -1,9 +1,11 @@
 """The closed forms of the figures agree with simulation, and with what the methods state."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from stages.privacy.accounting import Target, epsilon_of
 from stages.privacy.clipping import Clipping
@@ -15,6 +17,7 @@ from stages.reporting.arithmetic import (
     chance_of_right_choice,
     epsilon_by_step,
     largest_signal_to_noise,
+    most_detected,
     noise_energy_kept,
 )
 
@@ -74,3 +77,24 @@ def test_a_plan_without_noise_has_neither_curve_nor_ratio() -> None:
 def test_the_largest_ratio_is_the_inverse_of_the_plans_warning() -> None:
     plan = private_plan()
     assert largest_signal_to_noise(plan, 100) == pytest.approx(1 / noise_to_signal(plan, 100))
+
+
+@pytest.mark.parametrize("noise_multiplier", [0.8, 2.0])
+def test_no_test_of_one_gaussian_finds_more_than_is_said(noise_multiplier: float) -> None:
+    """The best test (Neyman and Pearson) finds Phi(1 / sigma - z) where it wrongly accuses Phi(-z)."""
+    target = Target(relation="add_or_remove_one", epsilon=50.0, delta=1e-5)
+    once = Sampling(steps=1, rate=1.0, expected_batch=10.0)
+    plan = plan_private(target, PUBLIC, once, clipping=Clipping(1.0), rows_per_unit=1)
+    given = replace(plan, noise_multiplier=noise_multiplier)
+    rates = (0.001, 0.01, 0.05, 0.1, 0.5)
+    for share, most in most_detected(given, rates).items():
+        best = norm.cdf(1 / noise_multiplier - norm.isf(share))
+        assert best <= most <= 1.35 * best + 0.01
+    less = most_detected(replace(given, noise_multiplier=1.5 * noise_multiplier), rates)
+    assert any(less[share] < norm.cdf(1 / noise_multiplier - norm.isf(share)) for share in rates), (
+        "the control, of more noise, must be caught"
+    )
+
+
+def test_without_noise_nothing_is_ruled_out() -> None:
+    assert most_detected(plan_nonprivate(TARGET, PUBLIC, SAMPLING, rows_per_unit=1), (0.01,)) == {}

@@ -24,6 +24,7 @@ def choices(hub: str | None = None, revision: str | None = None, kind: str = "lo
         tokens=TokenSelection(select="all", merge="cluster", fusion_noise=0.0),
         optim=optim("adam"),
         model=Model(path=Path("models/pretrained"), hub=hub, revision=revision, precision="float32"),
+        rows_at_once=8,
     )
 
 

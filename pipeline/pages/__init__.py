@@ -1,0 +1,1 @@
+"""Templates of the commands' pages, in the layout of the report."""
