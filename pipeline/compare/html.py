@@ -1,13 +1,13 @@
 """The page of a comparison in HTML: what its Markdown says, in the layout of the report."""
 
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
 
-TABLE = '<div class="scroll" tabindex="0" role="region" aria-label="Table"><table>'
+TABLE = '<div class="scroll" tabindex="0" role="region" aria-label="Table"><table class="stacked">'
 
 
 def html_page(markdown: str, pictures: Mapping[str, str]) -> str:
@@ -24,8 +24,10 @@ def html_page(markdown: str, pictures: Mapping[str, str]) -> str:
     reader = MarkdownIt("commonmark", {"html": False}).enable("table")
     reader.add_render_rule("table_open", lambda *_: TABLE)
     reader.add_render_rule("table_close", lambda *_: "</table></div>")
+    reader.add_render_rule("image", _image)
     tokens = reader.parse(markdown)
-    title, sections = "", {}
+    title = ""
+    sections: dict[str, str] = {}
     for opened, inside in zip(tokens, tokens[1:], strict=False):
         if opened.type == "heading_open" and opened.tag == "h1":
             title = inside.content
@@ -35,12 +37,43 @@ def html_page(markdown: str, pictures: Mapping[str, str]) -> str:
             sections[name] = inside.content
         for picture in _pictures(inside):
             picture.attrSet("src", _in_page(pictures[str(picture.attrGet("src"))]))
+    _name_cells(tokens)
     body = tokens[3:] if title else tokens  # the title stands in the layout's header
     return (
         page_environment("pipeline.pages")
         .get_template("compare.html.j2")
         .render(title=title, sections=sections, contents=Markup(_drawn(reader, body)))
     )
+
+
+def _name_cells(tokens: "list[Token]") -> None:
+    """Say of every cell which column it is in, for a screen on which columns stand under each other."""
+    names: list[str] = []
+    column = 0
+    for opened, inside in zip(tokens, tokens[1:], strict=False):
+        if opened.type == "table_open":
+            names = []
+        elif opened.type == "tr_open":
+            column = 0
+        elif opened.type == "th_open":
+            opened.attrSet("scope", "col")
+            names.append(inside.content)
+        elif opened.type == "td_open":
+            if column:
+                opened.attrSet("data-name", names[column])
+            column += 1
+
+
+def _image(_: Any, tokens: "Sequence[Token]", place: int, *__: Any) -> str:
+    """Return a picture that a narrow screen can move sideways in its own box."""
+    from markupsafe import Markup
+
+    picture = tokens[place]
+    box = (
+        '<span class="scroll wide" tabindex="0" role="group" aria-label="{alt}">'
+        '<img src="{src}" alt="{alt}"></span>'
+    )
+    return str(Markup(box).format(src=picture.attrGet("src"), alt=picture.content))
 
 
 def _drawn(reader: Any, tokens: "list[Token]") -> str:

@@ -29,7 +29,9 @@ def accuracy(metrics: Mapping[str, Any]) -> Chart:
     data = alt.Chart(alt.InlineData(rows))
     near = alt.Scale(zero=False, padding=12)
     bars = data.mark_rule(strokeWidth=3, opacity=0.55).encode(
-        x=alt.X("low:Q", title="answered exactly, %", scale=near), x2="high:Q", **shared
+        x=alt.X("low:Q", title="answered exactly, %", scale=near, axis=alt.Axis(tickCount=6)),
+        x2="high:Q",
+        **shared,
     )
     points = data.mark_point(filled=True, size=70, opacity=1).encode(
         x=alt.X("accuracy:Q", scale=near), **shared
@@ -167,6 +169,7 @@ def cost(pruning: Mapping[str, Any]) -> Chart | None:
             x=alt.X("mib:Q", title="MiB alive at once, above the weights", axis=alt.Axis(grid=False)),
             y=alt.Y("budget:N", title=None, sort=order),
             color=alt.condition(alt.datum.is_chosen, alt.value(FIRST), alt.value(MUTED)),
+            opacity=alt.condition(alt.datum.is_chosen, alt.value(1), alt.value(0.55)),
         )
     )
     return drawn(
