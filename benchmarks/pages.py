@@ -45,12 +45,8 @@ def noise_by_epsilon() -> str:
         "| epsilon | noise multiplier | the same, twice the steps | the same, half the rate and batch |",
         "|---|---|---|---|",
     ]
-    half = Sampling(
-        steps=sampling.steps, rate=sampling.rate / 2, expected_batch=sampling.expected_batch / 2
-    )
-    twice = Sampling(
-        steps=2 * sampling.steps, rate=sampling.rate, expected_batch=sampling.expected_batch
-    )
+    half = Sampling(steps=sampling.steps, rate=sampling.rate / 2, expected_batch=sampling.expected_batch / 2)
+    twice = Sampling(steps=2 * sampling.steps, rate=sampling.rate, expected_batch=sampling.expected_batch)
     for epsilon in (0.5, 1.0, 3.0, 8.0):
         target = Target(relation=plan.relation, epsilon=epsilon, delta=plan.delta)
         cells = [_noise(target, population, one, plan.clip) for one in (sampling, twice, half)]
@@ -70,7 +66,9 @@ FIGURES: Mapping[str, Callable[[], str]] = {
     "default_run": lambda: default_run.render(read_json(Path("benchmarks/default_run.json"))),
     "compare": lambda: measured(Path("benchmarks/compare/README.md")),
     "methods": lambda: measured(Path("benchmarks/methods.md"), lambda line: "forward pass" not in line),
-    "memory_7b": lambda: measured(Path("benchmarks/memory_7b.md"), lambda line: "llava" in line and "| 8 |" in line),
+    "memory_7b": lambda: measured(
+        Path("benchmarks/memory_7b.md"), lambda line: "llava" in line and "| 8 |" in line
+    ),
     "token_pruning": lambda: measured(Path("benchmarks/token_pruning.md")),
     "faults": lambda: measured(Path("benchmarks/faults.md")),
     "noise_by_epsilon": noise_by_epsilon,

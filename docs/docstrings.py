@@ -22,17 +22,10 @@ class Examples(griffe.Extension):
 
 
 def readable(docstring: str) -> str:
-    """Return a docstring as Markdown.
+    r"""Return a docstring as Markdown.
 
-    >>> print(readable("Add.\\n\\nGuarantee: it adds.\\n\\n>>> 1 + 1\\n2"))
-    Add.
-    <BLANKLINE>
-    **Guarantee:** it adds.
-    <BLANKLINE>
-    ```pycon
-    >>> 1 + 1
-    2
-    ```
+    >>> readable("Guarantee: it adds.\n\n>>> 1 + 1\n2")
+    '**Guarantee:** it adds.\n\n```pycon\n>>> 1 + 1\n2\n```'
     """
     fenced = _EXAMPLE.sub(lambda found: f"```pycon\n{found[0].rstrip()}\n```\n", docstring)
     return _LEADS.sub(r"**\1:**", fenced).rstrip()

@@ -1,4 +1,4 @@
-"""The pages of docs/, taken apart: fenced blocks, what stands before them, and the words of a command line."""
+"""The pages of docs/, taken apart: fenced blocks, what stands before them, the words of a command."""
 
 import re
 import shlex
@@ -56,9 +56,9 @@ def every_block(*languages: str) -> list[Block]:
 
 
 def commands(block: Block) -> list[list[str]]:
-    """Return the command lines of a block, each as words; comments and variables in front are left out.
+    r"""Return the command lines of a block, each as words; comments and variables in front are left out.
 
-    >>> commands(Block(DOCS, 1, "bash", None, "A=1 dvc repro \\\\\\n  plan   # again\\n", None))
+    >>> commands(Block(DOCS, 1, "bash", None, "A=1 dvc repro \\\n  plan   # again\n", None))
     [['dvc', 'repro', 'plan']]
     """
     found = []

@@ -1,16 +1,18 @@
 """The site builds without a warning, and asks nothing from anywhere."""
 
+import doctest
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from documents import DOCS, PAGES, REPOSITORY
 from ruamel.yaml import YAML
 
 from benchmarks.pages import stale
-from documents import DOCS, PAGES, REPOSITORY
 
 _ASSET = re.compile(r"<(?:script|img|iframe|source|video)\b[^>]*\bsrc=[\"']?([^\"' >]+)", re.I)
 _LINK = re.compile(r"<link\b[^>]*>", re.I)
@@ -43,10 +45,21 @@ def test_the_reference_lists_every_stage() -> None:
     assert set(told) == set(graph)
 
 
+def test_examples_in_docstrings_become_code() -> None:
+    found = doctest.testfile(
+        str(DOCS / "docstrings.py"), module_relative=False, globs=runpy.run_path(str(DOCS / "docstrings.py"))
+    )
+    assert found.attempted and not found.failed
+
+
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
-    alone = os.environ | {"NO_MKDOCS_2_WARNING": "1", "https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+    alone = os.environ | {
+        "NO_MKDOCS_2_WARNING": "1",
+        "https_proxy": "http://127.0.0.1:9",
+        "http_proxy": "http://127.0.0.1:9",
+    }
     built = subprocess.run(command, cwd=REPOSITORY, env=alone, capture_output=True, text=True)
     assert (built.returncode, built.stdout, built.stderr) == (0, "", "")
     pages = sorted(tmp_path.rglob("*.html"))
