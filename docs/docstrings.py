@@ -22,10 +22,6 @@ class Examples(griffe.Extension):
 
 
 def readable(docstring: str) -> str:
-    r"""Return a docstring as Markdown.
-
-    >>> readable("Guarantee: it adds.\n\n>>> 1 + 1\n2")
-    '**Guarantee:** it adds.\n\n```pycon\n>>> 1 + 1\n2\n```'
-    """
+    """Return a docstring as Markdown."""
     fenced = _EXAMPLE.sub(lambda found: f"```pycon\n{found[0].rstrip()}\n```\n", docstring)
     return _LEADS.sub(r"**\1:**", fenced).rstrip()
