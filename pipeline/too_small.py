@@ -61,7 +61,7 @@ def too_few_units(whole: Plan, weights: int, population: Population) -> str | No
 
     ``whole`` is the plan of one step that looks at every training unit. Its noise over its signal is that of
     any number of such steps together (sigma grows with the root of the steps, the sum of what they say with
-    the steps), so neither steps nor time repair it; sampling fewer units a step only adds noise. Where it
+    the steps), so neither steps nor time repair it, and no option of a test had less by sampling. Where it
     exceeds ``NOISE_OVER_ALL_SIGNAL``, the weights that learn move mostly by noise. It falls as 1 / units.
     """
     ratio = noise_to_signal(whole, weights)

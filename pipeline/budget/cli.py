@@ -24,7 +24,7 @@ def budget(
     ] = None,
     hours: Annotated[float | None, typer.Option("--hours", help="Most time that training may take.")] = None,
     gib: Annotated[float | None, typer.Option("--gib", help="Most memory that a step may take.")] = None,
-    no_time: Annotated[bool, typer.Option("--no-time", help="Time no steps, which takes a while.")] = False,
+    no_time: Annotated[bool, typer.Option("--no-time", help="Predict no time: it takes some steps.")] = False,
     picture: Annotated[Path | None, typer.Option("--picture", help="An SVG file to draw.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:

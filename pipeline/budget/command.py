@@ -16,7 +16,7 @@ from pipeline.budget.recommendation import Limits, Recommendation, recommend
 from pipeline.budget.shown import show
 from pipeline.budget.timing import Timing
 from pipeline.runner import interrupted_by_sigterm
-from pipeline.too_small import guess_bound, warnings_before
+from pipeline.too_small import guess_bound, too_few_units, warnings_before
 from stages.core.entry import quiet_accountants
 from stages.core.files import write_text
 from stages.core.progress import progress
@@ -36,8 +36,7 @@ def budget_command(asked: Asked, to: Path | None, *, as_json: bool) -> int:
     interrupted_by_sigterm()
     question = Question.of(asked)
     weights = question.weights[0]
-    whole = question.whole_plan()
-    warnings = warnings_before(question.target, question.population, whole, weights)
+    warnings = _warned(question)
     books = Books.of(question.population, question.target.relation)
     timing, memory = Timing.of(question, wanted=asked.with_time), Memory.of(question)
     limits = _limits(asked, timing, memory)
@@ -56,6 +55,17 @@ def budget_command(asked: Asked, to: Path | None, *, as_json: bool) -> int:
         if to is not None:
             print(f"picture: {to}", file=sys.stderr)
     return 0 if advice.option is not None else 1
+
+
+def _warned(question: Question) -> list[str]:
+    """Say at once, on standard error, what is too small; refuse what no run may do."""
+    whole, population = question.whole_plan(), question.population
+    found = warnings_before(question.target, population, whole, question.weights[0])
+    more = (too_few_units(whole, weights, population) for weights in question.weights[1:])
+    found += [sentence for sentence in more if sentence is not None]
+    for sentence in found:
+        print(f"budget: WARNING: {sentence}", file=sys.stderr, flush=True)
+    return found
 
 
 def _require_limits(asked: Asked) -> None:

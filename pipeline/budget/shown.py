@@ -14,7 +14,7 @@ _WIDTH = 132
 
 
 def show(found: dict[str, Any], rows_per_unit: int) -> None:
-    """Print a budget: what was asked, a row an option, the warnings, and what is recommended."""
+    """Print a budget: what was asked, a row an option, and what is recommended; warnings came before."""
     console = Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False)
 
     def say(sentence: str) -> None:
@@ -37,8 +37,6 @@ def show(found: dict[str, Any], rows_per_unit: int) -> None:
     say(f"Ledger: {found['ledger']['says']}.")
     for sentence in found["predicted"].values():
         say(f"{_sentence(sentence)}.")
-    for sentence in found["warnings"]:
-        say(f"WARNING: {sentence}.")
     say(f"Ask yourself: {rows_beyond(rows_per_unit, None)}.")
     _recommend(found, say)
     say(f"{_sentence(found['spends'])}.")

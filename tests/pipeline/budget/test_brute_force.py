@@ -66,6 +66,8 @@ def test_every_cell_is_what_brute_force_finds_and_so_is_the_recommendation(
             assert told["run"] == pytest.approx(noise * math.sqrt(weights / steps) / batch)
         ratios[batch, steps], work[batch, steps] = noise / batch / math.sqrt(steps), batch * steps
     least = min(ratios.values())
+    whole = least_noise(1.0, 1) / (UNITS * (1 - HELD_OUT))
+    assert least >= whole * (1 - 2e-3), "something beats a look at all units, by which too few are told"
     best = min((work[each], each) for each, ratio in ratios.items() if ratio <= 1.05 * least)[1]
     assert (found["recommended"]["expected_batch"], found["recommended"]["steps"]) == best
     assert found["recommended"]["rate"] == options[best]["rate"]

@@ -71,7 +71,7 @@ def test_weights_and_memory_follow_from_the_config_alone(dualpriv: Command, fold
 @pytest.mark.slow
 def test_what_is_too_small_is_warned_of_before_all_else(dualpriv: Command, folder: Path) -> None:
     edit_params(folder, PEOPLE)
-    status, said, _ = dualpriv(
+    status, said, error = dualpriv(
         *("budget", "--no-time", "--batch", "800", "--steps", "5", "--epsilon", "11"),
         *("--delta", "0.0005", "--weights", "90000000", "--json"),
     )
@@ -83,6 +83,7 @@ def test_what_is_too_small_is_warned_of_before_all_else(dualpriv: Command, folde
     assert all(
         warning.startswith(start) for warning, start in zip(json.loads(said)["warnings"], starts, strict=True)
     )
+    assert error.count("budget: WARNING: ") == 3
     assert status == 1 and "the ledger says: over the limit" in said, "at the ledger's delta it is more"
     assert "rows_per_unit" not in said, "what only the holder knows is asked on the terminal alone"
 
