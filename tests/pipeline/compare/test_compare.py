@@ -68,6 +68,7 @@ def test_runs_are_experiments_that_are_found_again_and_the_checkout_stays(ran_ch
         assert 0 < float(row["spent"]) <= 8.0 and float(row["time_ratio"]) > 0
     assert float(rows[0]["bytes_ratio"]) < float(rows[1]["bytes_ratio"])
     assert "| pruned |" in said and (ran_checkout / "scratch/table/accuracy.svg").is_file()
+    assert "Methods under one accountant" in (ran_checkout / "scratch/table/index.html").read_text()
     compare(ran_checkout, "--out", "scratch/again")
     assert experiments(ran_checkout) == made, "nothing is released twice"
     for name in ("README.md", "results.csv"):

@@ -82,10 +82,9 @@ def test_the_largest_ratio_is_the_inverse_of_the_plans_warning() -> None:
 @pytest.mark.parametrize("noise_multiplier", [0.8, 2.0])
 def test_no_test_of_one_gaussian_finds_more_than_is_said(noise_multiplier: float) -> None:
     """The best test (Neyman and Pearson) finds Phi(1 / sigma - z) where it wrongly accuses Phi(-z)."""
-    target = Target(relation="add_or_remove_one", epsilon=50.0, delta=1e-5)
     once = Sampling(steps=1, rate=1.0, expected_batch=10.0)
-    plan = plan_private(target, PUBLIC, once, clipping=Clipping(1.0), rows_per_unit=1)
-    given = replace(plan, noise_multiplier=noise_multiplier)
+    blank = plan_nonprivate(TARGET, PUBLIC, once, rows_per_unit=1)
+    given = replace(blank, mechanism="gaussian", noise_multiplier=noise_multiplier)
     rates = (0.001, 0.01, 0.05, 0.1, 0.5)
     for share, most in most_detected(given, rates).items():
         best = norm.cdf(1 / noise_multiplier - norm.isf(share))
