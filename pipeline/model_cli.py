@@ -24,7 +24,10 @@ def predict(
         int | None, typer.Option("--batch", min=1, help="Answers at once; left out: speed.micro_batch.")
     ] = None,
 ) -> None:
-    """Print the fine-tuned model's answers to questions about images, which it sees as in training."""
+    """Print the fine-tuned model's answers to questions about images, which it sees as in training.
+
+    For example: dualpriv predict --image photos --question "which digit is this ?" --out answers.jsonl
+    """
     from pipeline.predict import Request, predict_command
 
     predict_command(Request(image=image, question=question, jsonl=jsonl, out=out, batch=batch))
@@ -33,7 +36,10 @@ def predict(
 def export(
     to: Annotated[Path, typer.Option("--to", help="A new directory.")],
 ) -> None:
-    """Write the fine-tuned model as a directory that loads without this project, with card and statement."""
+    """Write the fine-tuned model as a directory that loads without this project, with card and statement.
+
+    For example: dualpriv export --to handed-on
+    """
     from pipeline.export import export_command
 
     export_command(to)

@@ -1,7 +1,10 @@
 """``dualpriv export``: what it writes gives our numbers where this project cannot be imported."""
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from stages.core.files import read_json, sha256, write_json
 from stages.report import Report
 from stages.trainable.adapters import load_adapter
 from stages.vlm.family import load
+from tests.pipeline.conftest import REPOSITORY
 from tests.stages.reporting.finished_run import write_run
 from tests.stages.test_report import without_this_project
 
@@ -211,3 +215,15 @@ def test_a_place_that_cannot_be_written_is_one_sentence(checkout: Path) -> None:
     with pytest.raises(ValueError, match=r"picture\.png/exported cannot be written: File exists"):
         Path("picture.png").write_bytes(picture(1))
         export_command(Path("picture.png/exported"))
+
+
+def test_the_command_refuses_in_one_sentence_and_exits_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = [sys.executable, "-c", "from pipeline.cli import main; main()", "export", "--to", "exported"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    found = subprocess.run(run, env=environment, capture_output=True, text=True)
+    sentence = "dualpriv: models/backbone is missing: run `dvc repro` (or `dvc pull`) to make it\n"
+    assert (found.returncode, found.stdout, found.stderr) == (2, "", sentence)
+    assert not list(tmp_path.glob("*exported*"))

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from models import picture
-from pipeline.asking import SUFFIXES, about, lines_of, read_picture
+from pipeline.asking import SUFFIXES, Asked, about, lines_of, read_picture, require_no_mark
 from pipeline.predict import Request, predict_command
 from stages.core.files import write_json
-from stages.records.row import IMAGE
+from stages.records.row import IMAGE, Message
 from tests.pipeline.conftest import REPOSITORY
 from tests.stages.reporting.finished_run import write_run
 
@@ -271,3 +271,15 @@ def test_a_question_that_is_none_is_refused_before_a_model_is_loaded(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="the question (is empty|must not contain)"):
         predict_command(asks(question=question))
+
+
+def test_a_text_that_writes_an_image_as_the_model_does_is_named_by_its_line() -> None:
+    asked = [
+        Asked({"line": 2}, (Message("user", f"{IMAGE}odd ?"),), ()),
+        Asked({"line": 3}, (Message("user", f"{IMAGE}what <|image_pad|> ?"),), ()),
+    ]
+    with pytest.raises(ValueError, match=r"^line 3 must not contain '<\|image_pad\|>'"):
+        require_no_mark(asked, "<|image_pad|>")
+    require_no_mark(asked, IMAGE)
+    with pytest.raises(ValueError, match=r"^the question must not contain"):
+        require_no_mark([Asked({}, asked[1].messages, ())], "<|image_pad|>")
