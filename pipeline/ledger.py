@@ -19,10 +19,10 @@ from stages.core.params import read_params
 from stages.ledger.evidence import EXPORTED
 from stages.ledger.ledger import Ledger
 from stages.privacy.chain import chain_to_json
+from stages.privacy.event_words import event_in_words
 from stages.privacy.events import event_from_json
 from stages.privacy.history import History
 from stages.privacy.totals import totals_of
-from stages.reporting.words import event_in_words
 
 
 def show_command(*, as_json: bool, html: Path | None = None) -> None:

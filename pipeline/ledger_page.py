@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from stages.reporting.words import event_in_words
+from stages.privacy.event_words import event_in_words
 
 
 def ledger_page(found: Mapping[str, Any], in_words: Callable[[dict[str, Any]], str]) -> str:

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stages.privacy.canary_evidence import CanaryEvidence, in_words
+from stages.privacy.event_words import event_in_words
 from stages.privacy.evidence import CANARIES, LEDGER
 from stages.privacy.findings import shown
-from stages.reporting.words import event_in_words
 
 CHECKED = (
     "every evidence file is spelled in one way only, and is the file that DVC recorded and later stages read",

@@ -1,7 +1,6 @@
 """The report: one page that needs no network and no JavaScript, the same bytes for the same evidence.
 
-Its templates are in stages/reporting/pages. The report.html.j2 and report.css.j2 beside this file are unused:
-their bytes are in the provenance of recorded releases, whose stages import words.py from this folder.
+Its templates are in stages/reporting/pages.
 """
 
 import math
@@ -14,6 +13,7 @@ from jinja2 import Environment
 
 from stages.core.canonical import canonical_json
 from stages.privacy.canary_evidence import in_words
+from stages.privacy.event_words import event_in_words
 from stages.privacy.planning import noise_to_signal
 from stages.reporting import figures, noise_figures
 from stages.reporting.adapter_words import words_of
@@ -31,7 +31,6 @@ from stages.reporting.words import (
     alarm,
     basis,
     count,
-    event_in_words,
     interval,
     is_noised,
     ordered_kinds,

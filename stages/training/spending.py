@@ -13,10 +13,10 @@ from stages.ledger.settings import LedgerSettings
 from stages.privacy.accountants import Relation
 from stages.privacy.accounting import composed_epsilon, is_nonprivate
 from stages.privacy.chain import Split
+from stages.privacy.event_words import event_in_words
 from stages.privacy.events import event_to_json
 from stages.privacy.population import Population
 from stages.privacy.totals import totals_of
-from stages.reporting.words import event_in_words
 from stages.training.run_folder import is_begun
 
 
