@@ -47,11 +47,11 @@ def repro(
 
 
 @app.command(epilog="Example: dualpriv show")
-def show() -> None:
+def show(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
     """Print the results table and the privacy statement."""
     from pipeline.show import show_command
 
-    show_command()
+    show_command(as_json=as_json)
 
 
 @app.command(epilog="Example: dualpriv audit --all-revs")

@@ -1,5 +1,6 @@
 """The command ``dualpriv show``: results and privacy statement, from stored evidence alone."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,15 @@ from stages.privacy.evidence import METRICS, STATEMENT
 from stages.reporting.words import alarm, count, interval, is_noised, ordered_kinds
 
 
-def show_command() -> None:
-    """Print the results table and the privacy sentence; missing evidence is a ValueError."""
+def show_command(*, as_json: bool = False) -> None:
+    """Print the results table and the privacy sentence, or both files as one document.
+
+    Missing evidence is a ValueError.
+    """
     metrics, statement = read_json(Path(METRICS)), read_json(Path(STATEMENT))
+    if as_json:
+        print(json.dumps({"metrics": metrics, "statement": statement}, indent=2, sort_keys=True))
+        return
     console = Console(highlight=False)
     console.print(_table(metrics))
     if warning := alarm(statement):

@@ -133,7 +133,7 @@ def test_a_mistake_in_params_is_one_sentence_that_names_the_key(
 def test_ctrl_c_says_what_is_kept_and_how_to_go_on(
     dualpriv: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted() -> None:
+    def interrupted(*, as_json: bool) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("pipeline.show.show_command", interrupted)

@@ -1,5 +1,6 @@
 """``dualpriv show`` prints stored results and needs no model to do so."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.show import show_command
-from stages.core.files import write_json
+from stages.core.files import read_json, write_json
 from tests.pipeline.conftest import REPOSITORY
 
 SENTENCE = "For population 'toy' this model is (1.000, 1e-05)-differentially private per image."
@@ -35,6 +36,15 @@ def test_the_table_and_the_sentence_are_printed(checkout: Path, capsys: pytest.C
     assert ["[red]kind", "50.0", "75.0", "40"] in lines, "a kind is text, never markup"
     assert lines.index(["all", "50.0", "75.0", "40"]) > lines.index(["digit", "50.0", "75.0", "40"])
     assert SENTENCE in printed
+
+
+def test_a_machine_reads_both_files_as_one_document(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_command(as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert found["metrics"] == read_json(checkout / "data/evaluate/metrics.json")
+    assert found["statement"] == read_json(checkout / "data/account/statement.json")
 
 
 def test_noised_counts_are_shown_as_such(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
