@@ -85,12 +85,14 @@ def question(spending: Spending) -> str:
 
 
 def _runs(root: Path, step: Step) -> bool:
-    """Tell whether DVC would run the stage, and not take its result from the workspace or the cache."""
-    lines = dvc(root, "repro", "--single-item", "--dry", step.name).splitlines()
+    """Tell whether the stage is not up to date.
+
+    That DVC says a result is in its cache counts for nothing: before it runs, it looks by old inputs.
+    """
     output = StageOutput(step.name, lambda line: None, lambda done, of: None)
-    for line in lines:
+    for line in dvc(root, "repro", "--single-item", "--dry", step.name).splitlines():
         output.take(line)
-    return output.outcome == "ran" and not any("is cached - skipping run" in line for line in lines)
+    return output.outcome not in ("unchanged", "frozen")
 
 
 def _asked(root: Path, step: Step) -> Spending | None:

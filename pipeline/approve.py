@@ -18,6 +18,7 @@ def approve_command(run: str, by: str | None, reason: str | None, *, approve: bo
     """
     from httpx import TransportError
     from prefect.client.orchestration import get_client
+    from prefect.exceptions import FlowPauseTimeout, NotPausedError, PrefectHTTPStatusError
     from prefect.flow_runs import resume_flow_run
     from prefect.settings import get_current_settings
 
@@ -32,12 +33,21 @@ def approve_command(run: str, by: str | None, reason: str | None, *, approve: bo
         with get_client(sync_client=True) as client:
             waiting = _waiting(client, run)
             print(_question(client, waiting))
+        if by is None:
+            print(f"\nto answer: dualpriv approve {run} --by NAME --reason WHY, with --deny for no")
+            return
+        resume_flow_run(waiting.id, run_input={"approve": approve, "by": by, "reason": reason})
     except TransportError:
         raise ValueError(f"no Prefect server answers at {url}: start it, or set PREFECT_API_URL") from None
-    if by is None:
-        print(f"\nto answer: dualpriv approve {run} --by NAME --reason WHY, with --deny for no")
-        return
-    resume_flow_run(waiting.id, run_input={"approve": approve, "by": by, "reason": reason})
+    except PrefectHTTPStatusError as error:
+        code = error.response.status_code
+        raise ValueError(
+            f"{url} answers with {code}: PREFECT_API_URL ends in /api, and may want a key"
+        ) from None
+    except (FlowPauseTimeout, NotPausedError):
+        raise ValueError(
+            f"{run} waits no longer: somebody else answered, or its seven days are over"
+        ) from None
     print(f"\n{waiting.name} is told: {'yes' if approve else 'no'}, by {by}")
 
 

@@ -3,10 +3,13 @@
 Nothing here names a stage: what DVC would run, in the order DVC allows, is what the runner and the flow run.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
+
+from ruamel.yaml import YAML
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,15 @@ def read_steps(root: Path, targets: Sequence[str] = ()) -> tuple[Step, ...]:
     wanted = _with_upstream(targets or steps, steps)
     order = TopologicalSorter({name: steps[name].upstream for name in sorted(wanted)}).static_order()
     return tuple(steps[name] for name in order)
+
+
+def recorded(root: Path, stage: str) -> str:
+    """Return what ``dvc.lock`` says of a stage, as text; nothing where it says nothing."""
+    lock = root / "dvc.lock"
+    if not lock.exists():
+        return ""
+    found = YAML(typ="safe", pure=True).load(lock)["stages"].get(stage)
+    return "" if found is None else json.dumps(found, sort_keys=True, default=str)
 
 
 def _index(root: Path) -> dict[str, Step]:

@@ -23,9 +23,9 @@ from prefect.tasks import Task
 
 from pipeline.approval import approved
 from pipeline.artifacts import ProgressArtifact, publish_results
-from pipeline.deployed.clone import prepare
+from pipeline.deployed.clone import prepare, run_name
 from pipeline.deployed.handing_over import hand_over
-from pipeline.dvc_graph import Step, read_steps
+from pipeline.dvc_graph import Step, read_steps, recorded
 from pipeline.runner import Outcome, Runner, StageFailed
 from stages.core.entry import end_with_parent
 
@@ -48,11 +48,16 @@ def is_worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> 
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def run_stage(step: Step, runner: Runner, force: bool, pull: bool, given: dict[str, str]) -> Outcome:
-    """Bring one stage up to date; progress goes to an artifact, its lines to the log of the run."""
+def run_stage(step: Step, runner: Runner, force: str | None, pull: bool, given: dict[str, str]) -> Outcome:
+    """Bring one stage up to date; progress goes to an artifact, its lines to the log of the run.
+
+    ``force`` is what DVC has recorded of a stage that is to run again; an attempt after one that DVC has
+    recorded forces nothing.
+    """
     log = get_run_logger()
     progress = ProgressArtifact(step)
-    outcome = runner.run(step, say=log.info, progress=progress, force=force, pull=pull, given=given)
+    is_forced = force is not None and recorded(runner.root, step.name) == force
+    outcome = runner.run(step, say=log.info, progress=progress, force=is_forced, pull=pull, given=given)
     log.info("%s: %s", step.name, outcome)
     return outcome
 
@@ -76,12 +81,12 @@ def finetune(
 
     Guarantee: however the run ends, unless it is killed, what its stages left is handed over.
     """
-    root, run = Path.cwd(), f"{flow_run.name}-{str(flow_run.id)[:8]}"
+    root, run = Path.cwd(), run_name(str(flow_run.name), UUID(flow_run.id))
     if deployment.id is not None:
         end_with_parent()  # a worker that is killed leaves no run behind, whose stages would leave none
-    prepare(root, run, os.environ)
+    has_earlier = prepare(root, run, os.environ)
     steps = read_steps(root, targets or ())
-    forced = _known(force or [], steps) - _ended_well()
+    forced = _known(force or [], steps) - (_ended_well() if has_earlier else frozenset())
     get_run_logger().info("dvc.yaml: %s", " -> ".join(step.name for step in steps))
     futures: dict[str, PrefectFuture[Outcome]] = {}
     with _handed_over(root, run), _stopped_on_the_way_out(Runner(root), futures) as runner:
@@ -92,7 +97,7 @@ def finetune(
             futures[step.name] = run_stage.with_options(retries=step.retries).submit(
                 step,
                 runner,
-                force=is_forced,
+                force=recorded(root, step.name) if is_forced else None,
                 pull=pull,
                 given=given,
                 return_state=False,
@@ -131,7 +136,7 @@ def _handed_over(root: Path, run: str) -> Iterator[None]:
     except BaseException:  # a cancellation and a suspension too
         try:
             branch = hand_over(root, run)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             get_run_logger().error("%s", error)
         else:
             if branch is not None:

@@ -80,7 +80,7 @@ class Question:
             target=target,
             population=population,
             estimator=estimator,
-            others=_others(params, data.composition(target.relation)),
+            others=others_of(params, data.composition(target.relation)),
             seed=read_section(params, "seed", Seed),
             trained=trained,
             batches=_batches(asked.batch, sampling, trained),
@@ -158,7 +158,8 @@ def _batches(text: str | None, sampling: Sampling, trained: float) -> tuple[int,
     return found
 
 
-def _others(params: dict[str, Any], composition: Any) -> Others:
+def others_of(params: dict[str, Any], composition: Any) -> Others:
+    """Return what a pass spends beside training."""
     made = [
         Beside(
             stage=stage,

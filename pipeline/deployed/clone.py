@@ -4,10 +4,12 @@ The state folder outlives clones and pods: checkpoints and run keys (scratch/) a
 the records. ``DUALPRIV_STATE`` names it.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from uuid import UUID
 
-from pipeline.deployed.revision import DECIDES
+from pipeline.deployed.leaving import require_left_by_a_run
 from pipeline.dvc_command import dvc
 from pipeline.git import git
 from pipeline.use import use_command
@@ -15,20 +17,22 @@ from stages.core.scratch import private_folder
 from stages.ledger.settings import VARIABLE, LedgerSettings
 
 WANTED, STATE, PRESET = "DUALPRIV_CLONE", "DUALPRIV_STATE", "DUALPRIV_PRESET"
+_ID = 12
+"""Digits of a run's id that its name ends in."""
 _RUN, BASE = "dualpriv.run", "dualpriv.base"
 """Keys of the clone's own Git configuration: the run that it is for, the commit that was deployed."""
 
 
-def prepare(root: Path, run: str, environment: Mapping[str, str]) -> None:
+def prepare(root: Path, run: str, environment: Mapping[str, str]) -> bool:
     """Give the clone at ``root`` the worker's state, the deployment's preset and what DVC has for it.
 
     A run that was suspended, or tried again, goes on from the branch that it handed over. Nothing is done
-    where the deployment works in place, or a second time. Errors: a ValueError where ``root`` is somebody's
-    checkout or another run's, where there is no such preset, where the ledger would be lost with the machine,
-    and where the branch has other code or parameters than the deployment.
+    where the deployment works in place, or a second time. Returns whether what this run did before is here.
+    Errors: a ValueError where ``root`` is somebody's checkout or another run's, where there is no such
+    preset, where the ledger would be lost with the machine, and where the branch holds anything but evidence.
     """
     if environment.get(WANTED) != "1" or _made_for(root) == run:
-        return
+        return True
     _require_made_for_this(root)
     given = environment.get(STATE)
     if given and not environment.get(VARIABLE) and LedgerSettings.load().url is None:
@@ -44,12 +48,22 @@ def prepare(root: Path, run: str, environment: Mapping[str, str]) -> None:
     if environment.get(PRESET):
         use_command(environment[PRESET], dry_run=False)
     git(root, "config", "--local", BASE, git(root, "rev-parse", "HEAD"))
-    _go_on(root, run)
+    goes_on = _go_on(root, run)
     if has_remote(root):
         dvc(root, "pull", "--run-cache", "--allow-missing")
     elif (root / "dvc.lock").exists():  # else no run was ever recorded
         dvc(root, "checkout", "--allow-missing")
     git(root, "config", "--local", _RUN, run)
+    return goes_on
+
+
+def run_name(name: str, identity: UUID) -> str:
+    """Return what a run is called in branches and files, whatever somebody has named it.
+
+    >>> run_name("../my run", UUID(int=1))
+    'my-run-000000000000'
+    """
+    return f"{re.sub('[^A-Za-z0-9]+', '-', name).strip('-')[:40]}-{identity.hex[:_ID]}".lstrip("-")
 
 
 def branch_of(run: str) -> str:
@@ -70,18 +84,17 @@ def _made_for(root: Path) -> str:
         return ""
 
 
-def _go_on(root: Path, run: str) -> None:
-    """Check out what the run has handed over before, if it has: evidence, and neither code nor parameters."""
-    if not git(root, "ls-remote", "--heads", "origin", f"refs/heads/{branch_of(run)}"):
-        return
-    git(root, "fetch", "--quiet", "origin", f"refs/heads/{branch_of(run)}")
-    changed = git(root, "diff", "--name-only", "FETCH_HEAD", "--", *DECIDES).splitlines()
-    if changed:
-        raise ValueError(
-            f"branch {branch_of(run)} has another {changed[0]} than the deployment: a run goes on from what "
-            "it left itself; run the deployment anew"
-        )
+def _go_on(root: Path, run: str) -> bool:
+    """Check out what the run has handed over before, and tell whether it has; its id alone names it."""
+    listed = git(root, "ls-remote", "--heads", "origin", f"refs/heads/{branch_of('*')}-{run[-_ID:]}")
+    refs = [line.split()[1] for line in listed.splitlines()]
+    if not refs:
+        return False
+    git(root, "fetch", "--quiet", "origin", refs[0])
+    base = git(root, "config", "--local", "--get", BASE)
+    require_left_by_a_run(root, base, refs[0].removeprefix("refs/heads/"))
     git(root, "checkout", "--quiet", "--force", "--detach", "FETCH_HEAD")
+    return True
 
 
 def has_remote(root: Path) -> bool:

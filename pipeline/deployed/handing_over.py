@@ -5,9 +5,12 @@ from pathlib import Path
 
 from pipeline.compare.surroundings import with_identity
 from pipeline.deployed.clone import BASE, branch_of, has_remote, is_clone, state_folder
+from pipeline.deployed.leaving import changed_by_the_run
 from pipeline.dvc_command import dvc
 from pipeline.git import git
 from stages.core.scratch import private_folder
+
+_PLAIN = ("-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null")
 
 
 def hand_over(root: Path, run: str) -> str | None:
@@ -21,10 +24,12 @@ def hand_over(root: Path, run: str) -> str | None:
     """
     if not is_clone(root):
         return None
-    git(root, "add", "--ignore-removal", ".")
+    changed = changed_by_the_run(root)
+    if changed:
+        git(root, "add", "--", *changed)
     if git(root, "diff", "--cached", "--name-only"):
-        with with_identity(root):
-            git(root, "commit", "--quiet", "--message", f"What run {run} left")
+        with with_identity(root):  # whatever the account signs or checks by default
+            git(root, *_PLAIN, "commit", "--no-verify", "--quiet", "--message", f"What run {run} left")
     base = git(root, "config", "--local", "--get", BASE)
     if git(root, "rev-parse", "HEAD") == base:
         return None

@@ -74,7 +74,7 @@ def init(
             kind=kind,
             split=split,
             on_bad_record=on_bad_record,
-            public=public,
+            public=None if public is None else public.expanduser(),
             public_unit=public_unit,
             said=said,
             dry_run=dry_run,

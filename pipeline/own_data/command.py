@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.own_data.declared import Declared, Said, declared
+from pipeline.own_data.admitted import least_limit, plan_of
+from pipeline.own_data.declared import Declared, Said, declared, declared_limit
 from pipeline.own_data.fitting import Fitting, fitting_of
 from pipeline.own_data.look import Look, look_at, show
 from pipeline.own_data.place import place_of, require_out_of_git
+from pipeline.presets import merge
 from pipeline.use import merged, put
 from stages.core.files import write_bytes
 from stages.core.params import PARAMS, read_params, read_section
@@ -54,34 +56,43 @@ def init_command(asked: Asked) -> None:
         unit=asked.unit, kind=asked.kind, split=asked.split, on_bad_record=asked.on_bad_record
     )
     public = _public(asked)
+    salt = source.path / SALT
+    if salt.exists() and salt.stat().st_size < SALT_BYTES:
+        raise ValueError(f"{salt} is shorter than {SALT_BYTES} random bytes: remove it, and init makes one")
     fitting = fitting_of(asked.model, asked.revision, read_section(params, "trainable", Trainable).targets)
     look = look_at(source)
     show(look, params["estimator"]["rows_per_unit"])
     _require_usable(look)
+    if public is not None and look.names & look_at(public).names:
+        raise ValueError(
+            "--public names records of units that are in --data too: take them out of one of them"
+        )
     found = declared(asked.said, asked.unit)
     canaries = (
         read_section(params, "canaries", CanarySettings).count if found.population.max_units >= FEW else 0
     )
     _require_within(look, found, canaries)
     changes = _changes(params, source, public, found, fitting, canaries)
+    merge(params, changes, "init")
+    limit = declared_limit(asked.said, least_limit(plan_of(params), found.delta))
+    changes["ledger"] = {"limit": {"epsilon": limit, "delta": found.delta}}
     before = PARAMS.read_text()
-    put(before, merged(before, changes, "init"), "what init found", dry_run=asked.dry_run)
-    if asked.dry_run:
-        return
-    salt = source.path / SALT
-    if not salt.exists():
+    after = merged(before, changes, "init")
+    if not asked.dry_run and not salt.exists():  # before the parameters: where it fails, nothing is changed
         write_bytes(salt, os.urandom(SALT_BYTES), mode=0o600)
-        print(
-            f"{salt} holds random bytes, so that digests of the records cannot be guessed: keep it with them"
-        )
-    print(_next(public, fitting))
+        print(f"{salt} holds random bytes, so that nobody can guess records by their digests: keep it")
+    put(before, after, "init", dry_run=asked.dry_run)
+    if not asked.dry_run:
+        print(_next(public, fitting))
 
 
 def _public(asked: Asked) -> Source | None:
     if asked.public is None:
         return None
     unit = asked.public_unit or asked.unit
-    found = place_of(asked.public, None).source(unit=unit, kind=asked.kind, split=None, on_bad_record="stop")
+    found = place_of(asked.public, None, "--public").source(
+        unit=unit, kind=asked.kind, split=None, on_bad_record="stop"
+    )
     look = look_at(found)
     if look.problems:
         raise ValueError(f"--public {asked.public}: {look.problems[0]}")
@@ -130,7 +141,6 @@ def _changes(
             "unit": found.population.unit,
         },
         "privacy": {"epsilon": found.epsilon, "delta": found.delta},
-        "ledger": {"limit": {"epsilon": found.limit, "delta": found.delta}},
         "canaries": {"count": canaries},
         "sampling": {"rate": float(f"{batch / training:.3g}"), "expected_batch": batch},
         "evaluate": {"release": "private"},

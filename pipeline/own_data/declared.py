@@ -1,5 +1,6 @@
 """What only a person can decide: whose privacy it is, how many they may be, and what may be spent."""
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,8 +24,6 @@ class Declared:
     """How many units there are now, as a round figure that may be public; no guarantee hangs on it."""
     epsilon: float
     delta: float
-    limit: float
-    """Epsilon of all releases on the population together."""
 
     def __post_init__(self) -> None:
         """Refuse a promise that is none."""
@@ -40,10 +39,6 @@ class Declared:
             raise ValueError(
                 f"--delta must lie above 0 and below 1 / max_units, {1 / self.population.max_units:.2g}, got "
                 f"{self.delta:g}: at that delta a whole person may be given away"
-            )
-        if self.limit < self.epsilon:
-            raise ValueError(
-                f"--limit {self.limit:g} is what all releases may spend, and one alone takes {self.epsilon:g}"
             )
 
 
@@ -82,14 +77,23 @@ def declared(said: Said, unit: str) -> Declared:
     population = Population(name=name, public=False, max_units=most, unit=words)
     epsilon = ask(said.epsilon, "--epsilon", "Epsilon of this training", float, 8.0)
     delta = ask(said.delta, "--delta", "Delta, far below 1 / max_units", float, suggested_delta(most))
-    limit = ask(
-        said.limit,
-        "--limit",
-        "Epsilon that all releases on them may ever spend together",
-        float,
-        1.5 * epsilon,
-    )
-    return Declared(population=population, about=about, epsilon=epsilon, delta=delta, limit=limit)
+    return Declared(population=population, about=about, epsilon=epsilon, delta=delta)
+
+
+def declared_limit(said: Said, least: float) -> float:
+    """Return epsilon that all releases may spend together; ``least`` is what one training needs of it.
+
+    A smaller one is a ValueError: the ledger would refuse even the first release.
+    """
+    ask = _Asker(said, sys.stdin.isatty())
+    text = f"Epsilon that all releases on them may ever spend together, {least:g} for one like this"
+    limit = ask(said.limit, "--limit", text, float, 2 * least)
+    if not least <= limit < math.inf:
+        raise ValueError(
+            f"--limit {limit:g} admits not even this training: the ledger counts releases that are chosen "
+            f"one after another, which takes {least:g} for one like this, so name that or more"
+        )
+    return limit
 
 
 def suggested_delta(max_units: int) -> float:

@@ -24,6 +24,8 @@ class Look:
     image_bytes: int
     rows_per_unit: tuple[int, ...]
     """Of every unit, ascending."""
+    names: frozenset[str]
+    """Of the units; compared, and never shown."""
     kinds: int
     problems: tuple[Problem, ...]
 
@@ -53,6 +55,7 @@ def look_at(source: Source) -> Look:
         images=images,
         image_bytes=sum(pictures.values()),
         rows_per_unit=tuple(sorted(units.values())),
+        names=frozenset(units),
         kinds=len(kinds),
         problems=tuple(problems),
     )

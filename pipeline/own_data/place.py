@@ -37,19 +37,21 @@ class Place:
         )
 
 
-def place_of(data: Path, rows: str | None) -> Place:
+def place_of(data: Path, rows: str | None, option: str = "--data") -> Place:
     """Return where the records of ``data``, a folder or the file of rows, lie; ``rows`` names that file.
 
     Errors: a ValueError where nothing is there, where several files might be meant, where the file's end
     says nothing of its format, and where Git or DVC would take what does not belong to the records.
     """
     if not data.exists():
-        raise ValueError(f"--data {data} does not exist: name the file of rows, or the folder that holds it")
+        told = "does not exist: name the file of rows, or the folder that holds it"
+        raise ValueError(f"{option} {data} {told}")
     if data.is_file():
         if rows is not None:
-            raise ValueError(f"--data {data} is the file of rows itself: leave out --rows")
+            raise ValueError(f"{option} {data} is the file of rows itself: leave out --rows")
         _require_of_its_own(data.parent, data)
         return _place(data.parent, data.name)
+    _require_of_its_own(data, data)
     return _place(data, rows or _only_file_of_rows(data))
 
 
@@ -86,11 +88,11 @@ def _from_here(folder: Path) -> Path:
     return found.relative_to(here) if found.is_relative_to(here) else found
 
 
-def _require_of_its_own(folder: Path, file: Path) -> None:
+def _require_of_its_own(folder: Path, named: Path) -> None:
     if Path.cwd().resolve().is_relative_to(folder.resolve()):
         raise ValueError(
-            f"{file} lies in the checkout's folder or above it, and DVC watches the whole folder of records: "
-            "move it, and its images, into a folder of its own"
+            f"{named} is the checkout's folder, above it, or directly in it, and DVC watches the whole "
+            "folder of records: move the rows, and their images, into a folder of their own"
         )
 
 

@@ -38,6 +38,9 @@ class Clones:
             if self._ends.is_set():
                 raise Stopped(f"{name}: another point failed before it began")
             clone.run(name, changes, TARGETS)
+        except BaseException:
+            self._ends.set()  # before anybody else can take the clone
+            raise
         finally:
             self._free.put(clone)
 

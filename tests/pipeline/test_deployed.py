@@ -9,10 +9,11 @@ from pipeline.deployed.clone import is_clone, prepare
 from pipeline.deployed.handing_over import hand_over
 from pipeline.deployed.revision import commit, repository
 from pipeline.git import git
+from stages.core.files import write_text
 from tests.pipeline.conftest import commit_all
 
 WANTED = {"DUALPRIV_CLONE": "1", "DUALPRIV_LEDGER": "ledger.sqlite3"}
-RUN = "brave-newt-12345678"
+RUN = "brave-newt-123456789abc"
 
 
 def cloned(checkout: Path, folder: Path) -> Path:
@@ -86,15 +87,15 @@ def test_what_a_run_left_is_a_branch_or_a_bundle_but_never_lost(
     monkeypatch.setenv("DUALPRIV_STATE", str(tmp_path / "state"))
     prepare(clone, RUN, WANTED | {"DUALPRIV_STATE": str(tmp_path / "state")})
     assert hand_over(clone, "nothing-new") is None
-    (clone / "data/evidence.json").write_text("1")
+    write_text(clone / "data/account/statement.json", "1")
     assert hand_over(clone, "first") == "runs/first"
-    assert git(small_pipeline, "show", "runs/first:data/evidence.json") == "1"
-    (clone / "data/evidence.json").write_text("2")
+    assert git(small_pipeline, "show", "runs/first:data/account/statement.json") == "1"
+    (clone / "data/account/statement.json").write_text("2")
     git(clone, "remote", "set-url", "origin", str(tmp_path / "gone"))
     with pytest.raises(ValueError, match=r"what the run left is in \S+second.bundle"):
         hand_over(clone, "second")
     git(small_pipeline, "fetch", "--quiet", str(tmp_path / "state/unpushed/second.bundle"), "HEAD")
-    assert git(small_pipeline, "show", "FETCH_HEAD:data/evidence.json") == "2"
+    assert git(small_pipeline, "show", "FETCH_HEAD:data/account/statement.json") == "2"
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def handed_over(
     monkeypatch.setenv("DUALPRIV_STATE", str(tmp_path / "state"))
     given = WANTED | {"DUALPRIV_STATE": str(tmp_path / "state")}
     prepare(clone, RUN, given)
-    (clone / "data/evidence.json").write_text("1")
+    write_text(clone / "data/account/statement.json", "1")
     (clone / "data/by_hand.json").unlink()  # as DVC does before a stage runs that then fails
     assert hand_over(clone, RUN) == f"runs/{RUN}"
     assert git(small_pipeline, "show", f"runs/{RUN}:data/by_hand.json"), "what is away is not lost"
@@ -118,18 +119,18 @@ def test_a_run_that_was_suspended_goes_on_from_what_it_left(
     second = cloned(small_pipeline, tmp_path / "second")
     monkeypatch.chdir(second)
     prepare(second, RUN, handed_over)
-    assert (second / "data/evidence.json").read_text() == "1"
+    assert (second / "data/account/statement.json").read_text() == "1"
     assert hand_over(second, RUN) == f"runs/{RUN}", "with nothing new, what was handed over is still told"
-    (second / "data/evidence.json").write_text("2")
+    (second / "data/account/statement.json").write_text("2")
     assert hand_over(second, RUN) == f"runs/{RUN}"
-    assert git(small_pipeline, "show", f"runs/{RUN}:data/evidence.json") == "2"
+    assert git(small_pipeline, "show", f"runs/{RUN}:data/account/statement.json") == "2"
     other = cloned(small_pipeline, tmp_path / "other")
     monkeypatch.chdir(other)
     prepare(other, "another", handed_over)
-    assert not (other / "data/evidence.json").exists(), "another run begins where the deployment is"
+    assert not (other / "data/account/statement.json").exists(), "another run begins where the deployment is"
 
 
-@pytest.mark.parametrize("changed", ["stages/count.py", "params.yaml"])
+@pytest.mark.parametrize("changed", ["stages/count.py", "params.yaml", "numpy.py", ".dvc/config"])
 def test_a_branch_with_other_code_or_parameters_is_not_gone_on_from(
     handed_over: dict[str, str],
     small_pipeline: Path,
@@ -140,14 +141,60 @@ def test_a_branch_with_other_code_or_parameters_is_not_gone_on_from(
     """Who can push a branch decides nothing about what runs beside private records."""
     theirs = tmp_path / "theirs"
     git(small_pipeline, "clone", "--quiet", "--branch", f"runs/{RUN}", str(small_pipeline), str(theirs))
-    (theirs / changed).write_text((theirs / changed).read_text() + "# and more\n")
+    with (theirs / changed).open("a") as file:
+        file.write("# and more\n")
     commit_all(theirs)
     git(theirs, "push", "--quiet", "origin", f"HEAD:runs/{RUN}")
     second = cloned(small_pipeline, tmp_path / "second")
     monkeypatch.chdir(second)
     with pytest.raises(ValueError, match=f"branch runs/{RUN} has another {changed} than the deployment"):
         prepare(second, RUN, handed_over)
-    assert not (second / "data/evidence.json").exists() and not is_clone(second)
+    assert not (second / "data/account/statement.json").exists() and not is_clone(second)
+
+
+@pytest.mark.parametrize("change", ["a link", "another history"])
+def test_evidence_that_is_a_link_or_of_another_history_is_not_gone_on_from(
+    handed_over: dict[str, str],
+    small_pipeline: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+) -> None:
+    theirs = tmp_path / "theirs"
+    git(small_pipeline, "clone", "--quiet", "--branch", f"runs/{RUN}", str(small_pipeline), str(theirs))
+    if change == "a link":
+        (theirs / "data/account/statement.json").unlink()
+        (theirs / "data/account/statement.json").symlink_to("/etc/hostname")
+        told = "has another data/account/statement.json than the deployment"
+    else:
+        git(theirs, "checkout", "--quiet", "--orphan", "other")
+        told = "does not grow from the deployed commit"
+    commit_all(theirs)
+    git(theirs, "push", "--quiet", "--force", "origin", f"HEAD:runs/{RUN}")
+    second = cloned(small_pipeline, tmp_path / "second")
+    monkeypatch.chdir(second)
+    with pytest.raises(ValueError, match=told):
+        prepare(second, RUN, handed_over)
+
+
+def test_what_a_run_is_not_known_to_leave_is_not_handed_over(
+    handed_over: dict[str, str], clone: Path, small_pipeline: Path
+) -> None:
+    (clone / "core.1234").write_text("memory of a stage that crashed")
+    (clone / "data/account/statement.json").write_text("2")
+    assert hand_over(clone, RUN) == f"runs/{RUN}"
+    names = git(small_pipeline, "ls-tree", "-r", "--name-only", f"runs/{RUN}").splitlines()
+    assert "core.1234" not in names and "data/account/statement.json" in names
+
+
+def test_an_account_that_signs_or_checks_every_commit_loses_no_evidence(
+    handed_over: dict[str, str], clone: Path, small_pipeline: Path
+) -> None:
+    git(clone, "config", "commit.gpgsign", "true")
+    git(clone, "config", "gpg.program", "/bin/false")
+    (clone / "data/account/statement.json").write_text("2")
+    assert hand_over(clone, RUN) == f"runs/{RUN}"
+    assert git(small_pipeline, "show", f"runs/{RUN}:data/account/statement.json") == "2"
 
 
 def test_a_clone_without_old_blobs_keeps_its_bundle_too(
@@ -167,11 +214,11 @@ def test_a_clone_without_old_blobs_keeps_its_bundle_too(
     monkeypatch.chdir(folder)
     prepare(folder, RUN, WANTED | {"DUALPRIV_STATE": str(state)})
     bare.rename(tmp_path / "away.git")
-    (folder / "data/evidence.json").write_text("1")
+    write_text(folder / "data/account/statement.json", "1")
     with pytest.raises(ValueError, match="what the run left is in"):
         hand_over(folder, "run")
     git(small_pipeline, "fetch", "--quiet", str(state / "unpushed/run.bundle"), "HEAD")
-    assert git(small_pipeline, "show", "FETCH_HEAD:data/evidence.json") == "1"
+    assert git(small_pipeline, "show", "FETCH_HEAD:data/account/statement.json") == "1"
 
 
 def test_what_is_deployed_is_committed_and_where_workers_can_have_it(
