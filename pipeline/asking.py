@@ -2,8 +2,9 @@
 
 import base64
 import binascii
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from stages.records import openai
 from stages.records.fields import Record
 from stages.records.json_text import read_text
 from stages.records.picture import check_picture, read_picture_file
-from stages.records.refusal import Unusable, quote, refuse_records
+from stages.records.refusal import Unusable, first_sentence, quote, refuse_records
 from stages.records.row import IMAGE, Message
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
@@ -72,9 +73,11 @@ def lines_of(file: Path, image: Path | None) -> list[Asked]:
         read_picture(image)
     found: list[Asked] = []
     problems: list[str] = []
-    for number, record in _numbered(file):
+    for number, line in enumerate(read_text(file).split("\n"), 1):
+        if not line.strip():
+            continue
         try:
-            asked = _line(record, number, file.parent, image)
+            asked = _line(_record(line), number, file.parent, image)
             asked.read()
             found.append(asked)
         except Unusable as reason:
@@ -97,10 +100,14 @@ def read_picture(image: Path) -> bytes:
     return check_picture(content, name)
 
 
-def _numbered(file: Path) -> Iterator[tuple[int, Record]]:
-    """Yield the records of a JSONL file with the numbers of their lines; blank lines count."""
-    lines = [number for number, line in enumerate(read_text(file).split("\n"), 1) if line.strip()]
-    yield from zip(lines, openai.records(file), strict=True)
+def _record(line: str) -> Record:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise Unusable(f"it is not valid JSON, {first_sentence(error)}", "repair it") from None
+    if not isinstance(value, dict):
+        raise Unusable("it is not an object", "write one JSON object a line")
+    return value
 
 
 def _one(image: Path, question: str) -> Asked:

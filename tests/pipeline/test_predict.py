@@ -208,8 +208,8 @@ def test_lines_of_all_kinds_are_answered_into_a_file(
 
 
 BAD: list[tuple[Any, str]] = [
-    ("{", "line 1 is not valid JSON"),
-    ("[1]", "line 1 is not an object"),
+    ("{", "line 1: it is not valid JSON"),
+    ("[1]", "line 1: it is not an object"),
     ({"image": "b.png"}, "line 1: 'question' is no text or empty"),
     ({"image": "b.png", "question": " "}, "line 1: 'question' is no text or empty"),
     ({"image": "b.png", "question": f"{IMAGE} what ?"}, "line 1: 'question' holds <image>"),
@@ -245,6 +245,13 @@ def test_all_bad_lines_are_named_at_once_and_the_answers_of_before_stay(folder: 
     assert "; line 4: 'question' is no text" in found.stderr
     assert (found.stdout, out.read_text()) == ("", "of before\n")
     assert not list(folder.glob(".*.partial"))
+
+
+def test_a_line_that_is_no_json_hides_no_other_bad_line(folder: Path) -> None:
+    file = write_lines(folder / "asked.jsonl", "{", "", "[1]", {"image": "b.png"}, "nonsense")
+    with pytest.raises(ValueError, match="4 records cannot be used: line 1: ") as refused:
+        lines_of(file, None)
+    assert all(f"; line {number}: " in str(refused.value) for number in (3, 4, 5))
 
 
 def test_a_bad_image_of_a_folder_is_named_and_a_folder_without_images_refused(folder: Path) -> None:
