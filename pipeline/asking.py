@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stages.records import openai
-from stages.records.fields import Record
+from stages.records.fields import Record, checked_text
 from stages.records.json_text import read_text
 from stages.records.picture import check_picture, read_picture_file
 from stages.records.refusal import Unusable, first_sentence, quote, refuse_records
@@ -52,12 +52,12 @@ class Asked:
 def about(image: Path, question: str) -> list[Asked]:
     """Ask one question about an image file, or about every image below a folder in the order of paths."""
     if not image.is_dir():
-        read_picture(image)
+        read_picture(_named(image))
         return [_one(image, question)]
     files = sorted(path for path in image.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not files:
         raise ValueError(f"{image} holds no image: none of its files ends in {', '.join(SUFFIXES)}")
-    refuse_records(image, [problem for file in files if (problem := _problem(partial(read_picture, file)))])
+    refuse_records(image, [problem for file in files if (problem := _problem(file)) is not None])
     return [_one(file, question) for file in files]
 
 
@@ -70,7 +70,7 @@ def lines_of(file: Path, image: Path | None) -> list[Asked]:
     not looked at.
     """
     if image is not None:
-        read_picture(image)
+        read_picture(_named(image))
     found: list[Asked] = []
     problems: list[str] = []
     for number, line in enumerate(read_text(file).split("\n"), 1):
@@ -118,15 +118,17 @@ def _one(image: Path, question: str) -> Asked:
 def _line(record: Record, number: int, folder: Path, image: Path | None) -> Asked:
     said: dict[str, Any] = {"line": number}
     if record.get("id") is not None:
-        said["id"] = record["id"]
+        said["id"] = _id(record["id"])
     if "messages" in record:
         return _chat(record, said)
     question = record.get("question")
     if not isinstance(question, str) or not question.strip():
         raise Unusable("'question' is no text or empty", "ask something about the image")
-    if IMAGE in question:
+    if IMAGE in checked_text(question, "'question'"):
         raise Unusable(f"'question' holds {IMAGE}", "leave it out: the image stands before the question")
     named = record.get("image")
+    if isinstance(named, str):
+        checked_text(named, "'image'")
     if named is None and image is None:
         raise Unusable("it names no image", "name one in 'image', or give --image for all such lines")
     if isinstance(named, str) and (start := _EMBEDDED.match(named)):
@@ -149,6 +151,21 @@ def _chat(record: Record, said: dict[str, Any]) -> Asked:
     return Asked(said | {"question": asked.question}, asked.messages, asked.images)
 
 
+def _id(value: object) -> int | str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    return checked_text(value, "'id'")
+
+
+def _named(image: Path) -> Path:
+    """Return ``image``, whose name is written beside an answer and so is text that UTF-8 can hold."""
+    try:
+        str(image).encode()
+    except UnicodeEncodeError:
+        raise Unusable(f"the name {quote(str(image))} is not UTF-8", "rename it") from None
+    return image
+
+
 def _file(image: Path | None) -> Reads:
     assert image is not None
     return partial(read_picture, image)
@@ -161,9 +178,9 @@ def _decoded(text: str) -> bytes:
         raise Unusable("'image' is a data: URL that is not base64", "encode its bytes again") from None
 
 
-def _problem(read: Reads) -> str | None:
+def _problem(file: Path) -> str | None:
     try:
-        read()
+        read_picture(_named(file))
     except Unusable as reason:
         return str(reason)
     return None

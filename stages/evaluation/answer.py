@@ -54,9 +54,13 @@ def about_one_image(question: str) -> tuple[Message, ...]:
 
 
 def require_question(question: str, mark: str) -> None:
-    """Refuse an empty question, and one that holds the ``mark`` of an image."""
+    """Refuse an empty question, one that UTF-8 cannot hold, and one that holds the ``mark`` of an image."""
     if not question.strip():
         raise ValueError("the question is empty: ask something about the image")
+    try:
+        question.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the question is not UTF-8 text: ask it in UTF-8") from None
     if mark in question:
         raise ValueError(f"the question must not contain '{mark}': its one image stands before it")
 

@@ -219,6 +219,11 @@ BAD: list[tuple[Any, str]] = [
     ({"image": "../picture.png", "question": "odd ?"}, "leads out of"),
     ({"image": "notes.txt", "question": "odd ?"}, "line 1: image 1 is none of PNG"),
     ({"image": "data:image/png;base64,@@", "question": "odd ?"}, "not base64"),
+    ({"image": "b.png", "question": "what \ud800 is"}, "line 1: 'question' holds half a surrogate pair"),
+    ({"image": "b.png", "question": "odd ?", "id": "\ud800"}, "line 1: 'id' holds half a surrogate pair"),
+    ({"image": "b.png", "question": "odd ?", "id": {"a": 1}}, "line 1: 'id' is of type dict"),
+    ({"image": "b.png", "question": "odd ?", "id": True}, "line 1: 'id' is of type bool"),
+    ({"image": "\ud800.png", "question": "odd ?"}, "line 1: 'image' holds half a surrogate pair"),
     ({"messages": []}, "line 1: 'messages' is not a list of turns"),
     ({"messages": [{"role": "user", "content": f"what {IMAGE} ?"}]}, "line 1: 1 <image> marks for 0 images"),
 ]
@@ -271,12 +276,24 @@ def test_a_file_without_lines_is_refused(folder: Path) -> None:
         lines_of(write_lines(folder / "asked.jsonl", "", ""), None)
 
 
-@pytest.mark.parametrize("question", ["", " ", f"what {IMAGE} ?"])
+def test_a_name_that_is_not_utf8_is_refused_before_it_could_lose_all_answers(folder: Path) -> None:
+    latin = Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png"))
+    latin.write_bytes(picture(1))
+    for ask in (
+        lambda: about(latin, "odd ?"),
+        lambda: about(folder, "odd ?"),
+        lambda: lines_of(write_lines(folder / "asked.jsonl", {"question": "odd ?"}), latin),
+    ):
+        with pytest.raises(ValueError, match=r"the name '.*caf\\udce9\.png' is not UTF-8 \(rename it\)"):
+            ask()
+
+
+@pytest.mark.parametrize("question", ["", " ", f"what {IMAGE} ?", "what \udce9 is"])
 def test_a_question_that_is_none_is_refused_before_a_model_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, question: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="the question (is empty|must not contain)"):
+    with pytest.raises(ValueError, match="the question (is empty|is not UTF-8|must not contain)"):
         predict_command(asks(question=question))
 
 
