@@ -4,6 +4,7 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+from pipeline.as_trained import require_as_trained
 from pipeline.predict import ADAPTER, BACKBONE, PRUNING, require_model
 from stages.core.files import new_directory, read_json, write_text
 from stages.core.params import PARAMS, read_params, read_section
@@ -16,7 +17,8 @@ RELEASED = Path("models/release/README.md")
 def export_command(to: Path) -> None:
     """Write the model of the current checkout, its card and its privacy statement to a new directory.
 
-    Guarantee: ``to`` is there whole or not at all, and the statement is that of this very adapter.
+    Guarantee: ``to`` is there whole or not at all, the statement is that of this very adapter, and pruning,
+    precision and backbone are those it was trained with (``require_as_trained``).
     """
     if to.exists() or to.is_symlink():
         raise ValueError(f"{to} exists already: name a new directory")
@@ -37,6 +39,7 @@ def _export(to: Path) -> None:
     params, pruning = read_params(), read_json(PRUNING)
     selection = read_section(params, "tokens", TokenSelection, PARAMS)
     precision = read_section(params, "model", Model, PARAMS).precision
+    require_as_trained(params, PRUNING, BACKBONE)
     rule = Rule(**asdict(selection), **pruning["chosen"])
     statement = require_accounted(ADAPTER, TRACE, STATEMENT)
     with new_directory(to) as building:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.as_trained import require_as_trained
 from stages.core.files import read_json, write_text
 from stages.core.params import PARAMS, read_params, read_section
 
@@ -46,7 +47,7 @@ def predict_command(request: Request) -> None:
     """Answer with the model in the current checkout, which sees images pruned as in training.
 
     Guarantee: all images and lines are read and checked before the first answer; the file ``out`` is there
-    whole or as it was.
+    whole or as it was; pruning, precision and backbone are those of training (``require_as_trained``).
     """
     from pipeline.asking import about, lines_of
     from stages.evaluation.answer import require_question
@@ -107,7 +108,9 @@ def _answers(asked: Sequence[Any], batch: int | None) -> Iterator[str]:
     params = read_params()
     selection = read_section(params, "tokens", TokenSelection, PARAMS)
     precision = read_section(params, "model", Model, PARAMS).precision
-    rule = Rule(**asdict(selection), **read_json(PRUNING)["chosen"])
+    pruning = read_json(PRUNING)
+    require_as_trained(params, PRUNING, BACKBONE)
+    rule = Rule(**asdict(selection), **pruning["chosen"])
     speed = use(Speed.load())
     loaded = load(BACKBONE, device=speed.device, precision=precision)
     require_no_mark(asked, loaded.processor.image_token)

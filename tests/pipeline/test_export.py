@@ -22,6 +22,7 @@ from stages.report import Report
 from stages.trainable.adapters import load_adapter
 from stages.vlm.family import load
 from tests.pipeline.conftest import REPOSITORY
+from tests.pipeline.recorded import record_run
 from tests.stages.reporting.finished_run import write_run
 from tests.stages.test_report import without_this_project
 
@@ -74,6 +75,7 @@ def test_an_export_gives_our_logits_where_this_project_cannot_be_imported(
 ) -> None:
     """Beside the base, the very bits; merged, up to the rounding of adding up in another order."""
     write_run(tmp_path / "checkout", write_directory(name, tmp_path / "tiny"), trainable=kind)
+    record_run(tmp_path / "checkout")
     monkeypatch.chdir(tmp_path / "checkout")
     Path("picture.png").write_bytes(picture(1))
     export_command(tmp_path / "exported")
@@ -101,6 +103,7 @@ def test_an_export_gives_our_logits_where_this_project_cannot_be_imported(
 def finished(tiny_llava: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("export") / "checkout"
     write_run(root, tiny_llava)
+    record_run(root)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         Report.load().run()
@@ -153,6 +156,7 @@ def test_the_code_on_the_card_runs_as_it_stands(
     tiny_llava: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     write_run(tmp_path / "checkout", tiny_llava, trainable=kind)
+    record_run(tmp_path / "checkout")
     monkeypatch.chdir(tmp_path / "checkout")
     export_command(tmp_path / "exported")
     code = re.search(r"```python\n(.*?)```", (tmp_path / "exported/README.md").read_text(), re.S)

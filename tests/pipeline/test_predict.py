@@ -19,6 +19,7 @@ from pipeline.predict import Request, predict_command
 from stages.core.files import write_json
 from stages.records.row import IMAGE, Message
 from tests.pipeline.conftest import REPOSITORY
+from tests.pipeline.recorded import record_run
 from tests.stages.reporting.finished_run import write_run
 
 
@@ -34,6 +35,7 @@ COMMAND = [sys.executable, "-c", "from pipeline.cli import main; main()", "predi
 def finished(tiny_llava: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("predict") / "checkout"
     write_run(root, tiny_llava)
+    record_run(root)
     (root / "picture.png").write_bytes(picture(3))
     return root
 
@@ -123,10 +125,14 @@ def test_a_checkout_that_was_never_run_is_one_sentence(
 def test_a_broken_calibration_is_named(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("pipeline.predict.PRUNING", tmp_path / "pruning.json")
+    shutil.copytree(checkout, tmp_path / "checkout")
+    monkeypatch.chdir(tmp_path / "checkout")
+    pruning = Path("data/calibrate/pruning.json")
+    pruning.unlink()
     with pytest.raises(ValueError, match=r"pruning\.json is missing"):
         predict_command(asks())
-    write_json(tmp_path / "pruning.json", {"chosen": {"layer": 9, "dominant": 6, "contextual": 3}})
+    write_json(pruning, {"chosen": {"layer": 9, "dominant": 6, "contextual": 3}})
+    record_run(Path())
     with pytest.raises(ValueError, match="layer 9 is not among the encoder layers"):
         predict_command(asks())
 
