@@ -38,8 +38,8 @@ def epsilon_that_protects_nothing(target: Target) -> str | None:
     bound = guess_bound(target.epsilon, target.delta)
     return (
         f"epsilon {target.epsilon:g} protects nothing: it lets a guess whether somebody's records were in be "
-        f"right in {_percent(bound)} of cases, and one unit change odds by e^{target.epsilon:g}; take "
-        f"{MOST_EPSILON:g} or less: at 1 such a guess is right in {_percent(guess_bound(1.0, 0.0))} at most"
+        f"right in {percent(bound)} of cases, and one unit change odds by e^{target.epsilon:g}; take "
+        f"{MOST_EPSILON:g} or less: at 1 such a guess is right in {percent(guess_bound(1.0, 0.0))} at most"
     )
 
 
@@ -107,13 +107,14 @@ def warnings_before(target: Target, population: Population, whole: Plan, weights
     return [sentence for sentence in found if sentence is not None]
 
 
-def _percent(share: float) -> str:
-    """Return a share near one without rounding it to certainty.
+def percent(share: float) -> str:
+    """Return the least percentage that ``share`` does not exceed, with digits enough that it is no certainty.
 
-    >>> _percent(0.7311), _percent(1 - 4.54e-5), _percent(1.0)
-    ('73%', '99.9955%', 'practically 100%')
+    >>> percent(0.7311), percent(1 - 4.54e-5), percent(0.5), percent(1.0)
+    ('74%', '99.9955%', '50%', 'practically 100%')
     """
     if share > 1 - 1e-9:
         return "practically 100%"
     digits = math.ceil(-math.log10(1 - share)) - 1
-    return f"{100 * share:.{digits}f}%"
+    parts = math.ceil(round(100 * share * 10**digits, 6))  # 6: no more for a rounding error of the product
+    return f"{parts / 10**digits:.{digits}f}%"

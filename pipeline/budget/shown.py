@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.too_small import rows_beyond
+from pipeline.too_small import percent, rows_beyond
 
 _WIDTH = 132
 """Columns of the table where it goes to a file."""
@@ -28,7 +28,7 @@ def show(found: dict[str, Any], rows_per_unit: int) -> None:
     )
     say(
         f"At this epsilon a guess whether one {population['unit']} was in can be right in "
-        f"{100 * found['guess_bound']:.4g}% of cases at most, where half would be chance."
+        f"{percent(found['guess_bound'])} of cases at most, where half would be chance."
     )
     for weights in found["weights"]:
         console.print(_table(found, weights))

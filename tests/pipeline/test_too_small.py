@@ -12,6 +12,7 @@ from pipeline.too_small import (
     delta_too_large,
     epsilon_that_protects_nothing,
     guess_bound,
+    percent,
     rows_beyond,
     too_few_units,
     warnings_before,
@@ -80,6 +81,14 @@ def test_the_guess_bound_is_reached_by_randomised_response() -> None:
     """Which tells the truth with chance e^epsilon / (1 + e^epsilon), and is epsilon-DP."""
     for epsilon in (0.0, 1.0, 3.0):
         assert guess_bound(epsilon, 0.0) == pytest.approx(math.exp(epsilon) / (1 + math.exp(epsilon)))
+
+
+@pytest.mark.parametrize("epsilon", [0.1, 1.0, 2.0, 4.0, 8.0, 10.0, 15.0])
+def test_a_bound_in_percent_is_never_below_the_bound_and_never_certainty(epsilon: float) -> None:
+    bound = guess_bound(epsilon, 1e-5)
+    said = float(percent(bound).removesuffix("%"))
+    assert 100 * bound <= said < 100
+    assert said - 100 * bound <= (100 - 100 * bound) / 5, "digits enough to tell it from the next"
 
 
 def test_an_epsilon_that_protects_nothing_is_called_so() -> None:

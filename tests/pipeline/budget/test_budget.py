@@ -9,7 +9,9 @@ import pytest
 from checkout import edit_params, run
 from commands import Command
 
+from pipeline.budget.shown import show
 from pipeline.budget.timing import Timing
+from pipeline.too_small import guess_bound
 from tests.pipeline.budget.conftest import PEOPLE
 
 QUICK = ("--no-time", "--batch", "800", "--steps", "5", "--epsilon", "2")
@@ -35,6 +37,24 @@ def test_a_budget_is_told_with_its_reason_and_makes_nothing(
     ):
         assert sentence in said
     assert sorted(folder.rglob("*")) == before and not ledger_file.exists()
+
+
+def test_the_guess_bound_is_not_rounded_to_certainty(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Right in e^10 of e^10 + 1 cases, 99.99546 %: what is said is more, and is no 100 %."""
+    found = {
+        "population": {"name": "people", "max_units": 1000, "unit": "person"},
+        "target": {"epsilon": 10.0, "delta": 1e-9, "relation": "add_or_remove_one"},
+        "trained_units": 800.0,
+        "estimator": "gradient",
+        "guess_bound": guess_bound(10.0, 1e-9),
+        "ledger": {"says": "nothing"},
+        "spends": "nothing was spent",
+        "recommended": None,
+    }
+    show(found | {key: [] for key in ("weights", "beside", "reasons")} | {"predicted": {}}, 2)
+    assert "can be right in 99.9955% of cases at most" in capsys.readouterr().out
 
 
 def test_what_it_recommends_is_the_plan_that_params_yaml_would_give(dualpriv: Command, folder: Path) -> None:
