@@ -31,6 +31,28 @@ def guess_bound(epsilon: float, delta: float) -> float:
     return min(1.0, (1 + delta * math.exp(-epsilon)) / (1 + math.exp(-epsilon)))
 
 
+def noise_over_signal(plan: Plan, weights: int) -> float:
+    """Return the L2 norm of a step's noise over the largest norm that its signal can have.
+
+    Of gradients sigma sqrt(P) / B, for P weights that learn. The K slopes of a unit are clipped together and
+    each is noised, so that their noise has sqrt(K) times the norm of one slope's: sigma sqrt(K) / B, whatever
+    number of weights learns (Laplace noise: sqrt(2 K) sigma / B).
+    """
+    slopes = 1 if plan.directions is None else plan.directions.count
+    return noise_to_signal(plan, weights) * math.sqrt(slopes)
+
+
+def what_is_noised(weights: int, slopes: int | None) -> str:
+    """Return in words what a step adds noise to; ``slopes`` of zeroth order, None for gradients.
+
+    >>> what_is_noised(500, None), what_is_noised(500, 1), what_is_noised(500, 16)
+    ('500 weights that learn', 'one slope a step', '16 slopes a step')
+    """
+    if slopes is None:
+        return f"{weights} weights that learn"
+    return "one slope a step" if slopes == 1 else f"{slopes} slopes a step"
+
+
 def epsilon_that_protects_nothing(target: Target) -> str | None:
     """Say that a promise is none."""
     if target.epsilon <= MOST_EPSILON:
@@ -64,15 +86,17 @@ def too_few_units(whole: Plan, weights: int, population: Population) -> str | No
     the steps), so neither steps nor time repair it, and no option of a test had less by sampling. Where it
     exceeds ``NOISE_OVER_ALL_SIGNAL``, the weights that learn move mostly by noise. It falls as 1 / units.
     """
-    ratio = noise_to_signal(whole, weights)
+    ratio = noise_over_signal(whole, weights)
+    slopes = None if whole.directions is None else whole.directions.count
+    fewer = "fewer trainable weights" if slopes is None else "fewer directions" if slopes > 1 else None
     if ratio <= NOISE_OVER_ALL_SIGNAL:
         return None
     wanted = math.ceil(population.max_units * ratio / NOISE_OVER_ALL_SIGNAL)
     return (
         f"population.max_units {population.max_units} is too small to be useful: even if all "
-        f"{whole.sampling.expected_batch:g} training units joined every step and said the same, the noise on "
-        f"{weights} weights would be {ratio:.3g} times what they say, in any number of steps; about {wanted} "
-        "units, fewer trainable weights or a larger epsilon would be needed"
+        f"{whole.sampling.expected_batch:g} training units joined every step and said the same, the noise "
+        f"on {what_is_noised(weights, slopes)} would be {ratio:.3g} times what they say, in any number of "
+        f"steps; about {wanted} units{f', {fewer}' if fewer else ''} or a larger epsilon would be needed"
     )
 
 

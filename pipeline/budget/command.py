@@ -98,6 +98,7 @@ def _document(
         "target": asdict(target),
         "guess_bound": guess_bound(target.epsilon, target.delta),
         "estimator": question.estimator.kind,
+        "slopes": question.slopes,
         "beside": [asdict(charge) for charge in question.others.charges],
         "weights": list(question.weights),
         "warnings": warnings,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.budget.options import Option
+from pipeline.too_small import what_is_noised
 
 
 def picture(options: Sequence[Option], chosen: Option | None, weights: int, target: float) -> str:
@@ -43,7 +44,9 @@ def _noise(alt: Any, options: Sequence[Option], chosen: Option | None, weights: 
     )
     points = base.mark_point(filled=True, size=60)
     ring = base.mark_point(size=260, strokeWidth=2, color="black").transform_filter(alt.datum.is_chosen)
-    title = f"{weights} weights that learn; ringed: recommended"
+    directions = options[0].plan.directions
+    noised = what_is_noised(weights, None if directions is None else directions.count)
+    title = f"Noise on {noised}; ringed: recommended"
     return (base.mark_line(strokeWidth=1) + points + ring).properties(width=360, height=260, title=title)
 
 

@@ -9,8 +9,8 @@ from pipeline.budget.books import Allowed, Books
 from pipeline.budget.memory import Memory
 from pipeline.budget.question import Question
 from pipeline.budget.timing import Timing
+from pipeline.too_small import noise_over_signal
 from stages.privacy.plan import Plan
-from stages.privacy.planning import noise_to_signal
 from stages.reporting.arithmetic import epsilon_by_step
 
 PARTS = 4
@@ -38,11 +38,11 @@ class Option:
         return self.batch * self.steps
 
     def of_a_step(self, weights: int) -> float:
-        """Return the noise of a step over the largest signal it can have: sigma sqrt(P) / B."""
-        return noise_to_signal(self.plan, weights)
+        """Return the noise of a step over the largest signal it can have (``noise_over_signal``)."""
+        return noise_over_signal(self.plan, weights)
 
     def of_the_run(self, weights: int) -> float:
-        """Return the noise of all steps added up over the largest signal of all: sigma sqrt(P / T) / B.
+        """Return the noise of all steps added up over the largest signal of all: a step's over sqrt(T).
 
         Independent noise adds up as the root of the steps, a signal that keeps its direction as the steps.
         """

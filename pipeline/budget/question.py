@@ -10,7 +10,7 @@ from stages.core.params import read_params, read_section
 from stages.core.seed import Seed
 from stages.evaluation.settings import EvaluateSettings
 from stages.privacy.accounting import Target
-from stages.privacy.plan import Beside, Others, Plan
+from stages.privacy.plan import Beside, EstimatorKind, Others, Plan
 from stages.privacy.planning import plan_for
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
@@ -85,8 +85,14 @@ class Question:
             trained=trained,
             batches=_batches(asked.batch, sampling, trained),
             steps=steps,
-            weights=_weights(asked.weights, params, preset),
+            weights=_weights(asked.weights, params, preset, estimator.kind),
         )
+
+    @property
+    def slopes(self) -> int | None:
+        """Return how many slopes a step of zeroth order adds noise to; None for gradients, of all weights."""
+        directions = self.estimator.directions(self.seed.start)
+        return None if directions is None else directions.count
 
     def sampling(self, batch: int, steps: int) -> Sampling:
         """Return how units are sampled; the rate has four digits, so that a person can copy it.
@@ -185,18 +191,26 @@ def model_of(params: dict[str, Any], preset: Preset | None) -> Path | None:
     return next((path for path in places if (path / "config.json").is_file()), None)
 
 
-def _weights(text: str | None, params: dict[str, Any], preset: Preset | None) -> tuple[int, ...]:
+def _weights(
+    text: str | None, params: dict[str, Any], preset: Preset | None, kind: EstimatorKind
+) -> tuple[int, ...]:
     """Return the numbers of weights to try; left out, that of section ``trainable`` on the model."""
     from stages.trainable.adapters import count_weights
     from stages.trainable.settings import Trainable
     from stages.vlm.family import family_of, outline
 
     if text is not None:
+        if kind == "zeroth_order":
+            raise ValueError(
+                f"--weights {text}: zeroth order adds noise to slopes, whatever number of weights learns; "
+                "leave it out, and set estimator.zeroth_order.directions to change their number"
+            )
         return whole_numbers(text, "--weights")
     path = model_of(params, preset)
     if path is None:
+        say = "" if kind == "zeroth_order" else "say --weights, or "
         raise ValueError(
-            "how many weights learn is not known, for no config.json of the model is here: say --weights, or "
-            "run `dualpriv repro backbone`"
+            f"how many weights learn is not known, for no config.json of the model is here: {say}run "
+            "`dualpriv repro backbone`"
         )
     return (count_weights(outline(path), read_section(params, "trainable", Trainable), family_of(path)),)

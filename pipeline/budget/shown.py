@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.too_small import percent, rows_beyond
+from pipeline.too_small import percent, rows_beyond, what_is_noised
 
 _WIDTH = 132
 """Columns of the table where it goes to a file."""
@@ -55,7 +55,7 @@ def _recommend(found: dict[str, Any], say: Any) -> None:
 
 
 def _table(found: dict[str, Any], weights: int) -> Table:
-    table = Table(title=f"{weights} weights that learn", title_justify="left")
+    table = Table(title=f"Noise on {what_is_noised(weights, found['slopes'])}", title_justify="left")
     table.add_column("")
     for name in (
         "batch",

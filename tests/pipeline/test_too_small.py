@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
+import numpy
 import pytest
 from dp_accounting import dp_event, pld
 from scipy.optimize import brentq
@@ -12,6 +14,7 @@ from pipeline.too_small import (
     delta_too_large,
     epsilon_that_protects_nothing,
     guess_bound,
+    noise_over_signal,
     percent,
     rows_beyond,
     too_few_units,
@@ -19,6 +22,7 @@ from pipeline.too_small import (
 )
 from stages.privacy.accounting import Target
 from stages.privacy.clipping import Clipping
+from stages.privacy.directions import Directions, Distribution
 from stages.privacy.plan import Plan
 from stages.privacy.planning import plan_private
 from stages.privacy.population import Population
@@ -59,6 +63,39 @@ def test_too_few_units_is_said_just_where_the_closed_form_exceeds_one(epsilon: f
     assert said is not None and said.startswith("population.max_units 1000 is too small to be useful: ")
     wanted = int(said.partition("about ")[2].split()[0])
     assert too_few_units(whole_of(target, wanted), int(1.05 * edge), PEOPLE) is None
+
+
+def slopes_of(count: int, noise: Distribution, units: float) -> Plan:
+    """Return the plan of one zeroth-order step that looks at every unit."""
+    return plan_private(
+        TARGET,
+        PEOPLE,
+        Sampling(steps=1, rate=1.0, expected_batch=units),
+        clipping=Clipping(1.0, "flat", "whole"),
+        rows_per_unit=1,
+        directions=Directions(count=count, perturbation=1e-3, seed=0),
+        noise=noise,
+    )
+
+
+@pytest.mark.parametrize(("noise", "draw"), [("gaussian", numpy.random.Generator.normal),
+                                             ("laplace", numpy.random.Generator.laplace)])  # fmt: skip
+def test_the_noise_of_slopes_counts_them_and_no_weights(noise: Distribution, draw: Any) -> None:
+    """Against drawn noise: its root mean square norm over 16 slopes, the largest clipped mean being 1."""
+    plan = slopes_of(16, noise, 1000.0)
+    drawn = draw(numpy.random.default_rng(0), 0.0, plan.noise_multiplier, (100_000, 16)) / 1000
+    norm_of_16 = math.sqrt((drawn**2).sum(axis=1).mean())
+    assert noise_over_signal(plan, 500) == pytest.approx(norm_of_16, rel=0.01)
+    assert noise_over_signal(plan, 5) == noise_over_signal(plan, 500)
+
+
+def test_too_few_units_for_slopes_asks_for_no_fewer_weights() -> None:
+    many, one = (too_few_units(slopes_of(count, "laplace", 0.1), 500, PEOPLE) for count in (16, 1))
+    assert many is not None and "the noise on 16 slopes a step would be" in many
+    assert "units, fewer directions or a larger epsilon would be needed" in many
+    assert one is not None and "the noise on one slope a step would be" in one
+    assert "units or a larger epsilon would be needed" in one
+    assert "weights" not in many + one
 
 
 def test_more_steps_of_all_units_do_not_repair_too_few() -> None:

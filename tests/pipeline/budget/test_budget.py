@@ -48,6 +48,7 @@ def test_the_guess_bound_is_not_rounded_to_certainty(
         "target": {"epsilon": 10.0, "delta": 1e-9, "relation": "add_or_remove_one"},
         "trained_units": 800.0,
         "estimator": "gradient",
+        "slopes": None,
         "guess_bound": guess_bound(10.0, 1e-9),
         "ledger": {"says": "nothing"},
         "spends": "nothing was spent",
@@ -170,6 +171,21 @@ def test_a_run_without_privacy_has_no_budget(dualpriv: Command, folder: Path) ->
     edit_params(folder, {"kind: gradient ": "kind: nonprivate "})
     status, _, error = dualpriv("budget")
     assert status == 2 and "estimator.kind nonprivate spends no epsilon" in error
+
+
+def test_the_budget_of_slopes_is_told_by_slopes(dualpriv: Command, folder: Path) -> None:
+    edit_params(
+        folder, PEOPLE | {"kind: gradient ": "kind: zeroth_order ", "directions: 1 ": "directions: 4 "}
+    )
+    status, _, error = dualpriv("budget", *QUICK, "--weights", "500")
+    assert status == 2 and "--weights 500: zeroth order adds noise to slopes, whatever number" in error
+    assert error.count("\n") == 1
+    status, said, _ = dualpriv("budget", *QUICK, "--picture", "budget.svg")
+    assert status == 0 and "Noise on 4 slopes a step" in said and "weights that learn" not in said
+    assert "Noise on 4 slopes a step; ringed" in (folder / "budget.svg").read_text()
+    (folder / "models/pretrained/config.json").unlink()
+    status, _, error = dualpriv("budget", *QUICK)
+    assert status == 2 and "is here: run `dualpriv repro backbone`" in error
 
 
 def test_a_line_through_two_timed_steps_predicts_the_run() -> None:
