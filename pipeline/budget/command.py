@@ -43,7 +43,7 @@ def budget_command(asked: Asked, to: Path | None, *, as_json: bool) -> int:
     wanted = len(question.batches) * len(question.steps)
     with redirect_stdout(sys.stderr), progress("budget", wanted) as advance:  # stdout is the document's
         options = options_of(question, timing, memory, books, advance)
-    advice = recommend(options, limits, weights)
+    advice = recommend(options, limits, weights, question.configured_steps)
     found = _document(question, options, advice, warnings, {"time": timing.said, "memory": memory.said})
     found["ledger"] = {"place": books.place, "says": books.words()}
     if to is not None:

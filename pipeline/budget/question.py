@@ -56,6 +56,8 @@ class Question:
     """Units to expect on the training side: the declared number less the held-out share."""
     batches: tuple[int, ...]
     steps: tuple[int, ...]
+    configured_steps: int
+    """sampling.steps of params.yaml, whatever is asked about."""
     weights: tuple[int, ...]
 
     @classmethod
@@ -85,6 +87,7 @@ class Question:
             trained=trained,
             batches=_batches(asked.batch, sampling, trained),
             steps=steps,
+            configured_steps=sampling.steps,
             weights=_weights(asked.weights, params, preset, estimator.kind),
         )
 

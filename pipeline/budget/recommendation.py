@@ -35,13 +35,17 @@ class Recommendation:
     reasons: tuple[str, ...]
 
 
-def recommend(options: Sequence[Option], limits: Limits, weights: int) -> Recommendation:
+def recommend(options: Sequence[Option], limits: Limits, weights: int, configured: int) -> Recommendation:
     """Return the option with the least noise over signal of the whole run, and the least work for it.
 
     Of the options that the limits and the ledger let through, those within ``SLACK`` of the least noise over
     signal of the run are as good, and of them the one that looks at fewest units is taken. A step's own
     figure would always choose the fewest steps, for each of a few steps has less noise; the run's counts that
     many steps also say more. The order of options does not hang on ``weights``.
+
+    The run's figure does not see that few updates train no model: where every unit joins each step it is the
+    same for any number of steps. So none with fewer steps than ``configured``, sampling.steps of params.yaml,
+    is taken; where so many were not asked about or do not fit, none with fewer than the next smaller number.
     """
     fit = [option for option in options if limits.against(option) is None]
     if not fit:
@@ -49,11 +53,32 @@ def recommend(options: Sequence[Option], limits: Limits, weights: int) -> Recomm
         refused = next((option.allowed.refused for option in options if option.allowed.refused), None)
         more = () if refused is None else (f"the ledger says: {refused}",)
         return Recommendation(None, (f"no option can be run: each is beyond {' or '.join(beyond)}", *more))
-    least = min(fit, key=lambda option: (option.of_the_run(weights), option.work))
-    near = [option for option in fit if option.of_the_run(weights) <= (1 + SLACK) * least.of_the_run(weights)]
-    chosen = min(near, key=lambda option: (option.work, option.of_the_run(weights)))
-    reasons = [_why(chosen, least, len(fit), weights), *_limited(options, chosen, least, limits, weights)]
-    return Recommendation(chosen, tuple(reasons))
+    fewest = max((option.steps for option in fit if option.steps <= configured), default=1)
+    enough = [option for option in fit if option.steps >= fewest]
+    least, chosen = _least_and_cheapest(enough, weights)
+    reasons = [_why(chosen, least, len(enough), weights), *_too_few_steps(fit, chosen, fewest, weights)]
+    limited = _limited(options, least, limits, weights)
+    return Recommendation(chosen, (*reasons, *limited))
+
+
+def _least_and_cheapest(among: Sequence[Option], weights: int) -> tuple[Option, Option]:
+    """Return the option with the least noise of the run, and of those as good the one with the least work."""
+    least = min(among, key=lambda option: (option.of_the_run(weights), option.work))
+    near = [each for each in among if each.of_the_run(weights) <= (1 + SLACK) * least.of_the_run(weights)]
+    return least, min(near, key=lambda option: (option.work, option.of_the_run(weights)))
+
+
+def _too_few_steps(fit: Sequence[Option], chosen: Option, fewest: int, weights: int) -> list[str]:
+    """Say what would have been taken if the number of steps did not matter for itself."""
+    _, cheapest = _least_and_cheapest(fit, weights)
+    if cheapest.steps >= fewest:
+        return []
+    return [
+        f"not fewer than {fewest} steps, by sampling.steps of params.yaml: batch {cheapest.batch} in "
+        f"{cheapest.steps} {'step' if cheapest.steps == 1 else 'steps'} would have "
+        f"{cheapest.of_the_run(weights):.3g} at {cheapest.work / chosen.work:.0%} of the work, but this "
+        "figure does not see that few updates train no model"
+    ]
 
 
 def _why(chosen: Option, least: Option, fit: int, weights: int) -> str:
@@ -70,9 +95,7 @@ def _why(chosen: Option, least: Option, fit: int, weights: int) -> str:
     )
 
 
-def _limited(
-    options: Sequence[Option], chosen: Option, least: Option, limits: Limits, weights: int
-) -> list[str]:
+def _limited(options: Sequence[Option], least: Option, limits: Limits, weights: int) -> list[str]:
     """Say what stands in the way of less noise: a limit, or the end of what was asked about."""
     found = []
     for reason in dict.fromkeys(map(limits.against, options)):

@@ -68,7 +68,9 @@ def test_every_cell_is_what_brute_force_finds_and_so_is_the_recommendation(
     least = min(ratios.values())
     whole = least_noise(1.0, 1) / (UNITS * (1 - HELD_OUT))
     assert least >= whole * (1 - 2e-3), "something beats a look at all units, by which too few are told"
-    best = min((work[each], each) for each, ratio in ratios.items() if ratio <= 1.05 * least)[1]
+    enough = {each: ratio for each, ratio in ratios.items() if each[1] >= 20}  # of sampling.steps 40
+    near = [each for each, ratio in enough.items() if ratio <= 1.05 * min(enough.values())]
+    best = min((work[each], each) for each in near)[1]
     assert (found["recommended"]["expected_batch"], found["recommended"]["steps"]) == best
     assert found["recommended"]["rate"] == options[best]["rate"]
     picture = ElementTree.parse(folder / "budget.svg").getroot()

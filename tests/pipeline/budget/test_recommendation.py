@@ -59,9 +59,17 @@ OPTIONS = st.builds(
 
 
 @settings(deadline=None)
-@given(st.lists(OPTIONS, min_size=1, max_size=12), st.floats(0.1, 3), st.floats(0.1, 10))
-def test_the_recommendation_is_what_trying_all_finds(options: list[Option], hours: float, gib: float) -> None:
-    best, least = None, math.inf
+@given(st.lists(OPTIONS, min_size=1, max_size=12), st.floats(0.1, 3), st.floats(0.1, 10), st.integers(1, 100))
+def test_the_recommendation_is_what_trying_all_finds(
+    options: list[Option], hours: float, gib: float, configured: int
+) -> None:
+    tried = options
+    best, least, fewest = None, math.inf, 1
+    for each in options:
+        if each.allowed.passes != 0 and each.seconds <= 3600 * hours and each.peak_gib <= gib:
+            if each.steps <= configured:
+                fewest = max(fewest, each.steps)
+    options = [each for each in options if each.steps >= fewest]
     for each in options:
         if each.allowed.passes != 0 and each.seconds <= 3600 * hours and each.peak_gib <= gib:
             assert each.plan.noise_multiplier is not None
@@ -74,7 +82,7 @@ def test_the_recommendation_is_what_trying_all_finds(options: list[Option], hour
             near = noise / (each.batch * each.steps) <= (1 + SLACK) * least * (1 + 1e-12)
             if near and (best is None or each.batch * each.steps < best):
                 best = each.batch * each.steps
-    found = recommend(options, Limits(hours=hours, gib=gib), WEIGHTS)
+    found = recommend(tried, Limits(hours=hours, gib=gib), WEIGHTS, configured)
     assert (None if found.option is None else found.option.work) == best
     assert found.reasons
 
@@ -82,12 +90,44 @@ def test_the_recommendation_is_what_trying_all_finds(options: list[Option], hour
 def test_a_single_step_is_not_recommended_for_being_the_least_noisy_step() -> None:
     one, many = option(100, 1, 1.0), option(100, 64, 3.0)
     assert one.of_a_step(WEIGHTS) < many.of_a_step(WEIGHTS)
-    assert recommend([one, many], ANY, WEIGHTS).option is many
+    assert recommend([one, many], ANY, WEIGHTS, 1).option is many
+
+
+def whole(steps: int) -> Option:
+    """Every unit joins each step: the same noise over the run's signal in any number of steps."""
+    return option(1000, steps, math.sqrt(steps))
+
+
+@pytest.mark.parametrize(
+    ("steps", "configured", "taken"),
+    [([1, 20, 40, 80], 40, 40), ([1, 20, 80], 40, 20), ([1, 20], 40, 20), ([80, 160], 40, 80)],
+)
+def test_among_equals_no_step_is_saved_below_those_of_params(
+    steps: list[int], configured: int, taken: int
+) -> None:
+    found = recommend([whole(number) for number in steps], ANY, WEIGHTS, configured)
+    assert found.option is not None and found.option.steps == taken
+    said = f"not fewer than {taken} steps, by sampling.steps of params.yaml: batch 1000 in 1 step would have"
+    assert [reason.startswith(said) for reason in found.reasons].count(True) == (1 in steps)
+
+
+def test_slack_still_trades_the_batch_at_the_steps_of_params() -> None:
+    cheap = option(960, 40, math.sqrt(40))
+    found = recommend([whole(1), cheap, whole(40)], ANY, WEIGHTS, 40)
+    assert found.option is cheap
+    assert "at 96% of the work" in found.reasons[0]
+    assert "would have 0.1 at 3% of the work, but this figure does not see" in found.reasons[1]
+
+
+def test_where_the_steps_of_params_do_not_fit_the_next_smaller_number_is_taken() -> None:
+    options = [whole(1), whole(20), option(1000, 40, math.sqrt(40), peak_gib=3.0)]
+    found = recommend(options, Limits(hours=None, gib=2.0), WEIGHTS, 40)
+    assert found.option is options[1]
 
 
 def test_little_less_noise_is_not_worth_twice_the_work() -> None:
     cheap, dear = option(500, 40, 1.0), option(1000, 40, 1.96)
-    found = recommend([cheap, dear], ANY, WEIGHTS)
+    found = recommend([cheap, dear], ANY, WEIGHTS, 40)
     assert found.option is cheap
     assert "within 5% of the least that fits (batch 1000, 40 steps" in found.reasons[0]
     assert "at 50% of the work" in found.reasons[0]
@@ -105,23 +145,23 @@ def test_the_reason_names_the_limit_that_stood_in_the_way(
     limits: Limits, changes: dict[str, Any], said: str
 ) -> None:
     small, large = option(100, 40, 1.0), option(1000, 40, 1.0, **changes)
-    found = recommend([small, large], limits, WEIGHTS)
+    found = recommend([small, large], limits, WEIGHTS, 40)
     assert found.option is small
     assert any(reason.startswith(said) for reason in found.reasons)
 
 
 def test_where_only_the_question_limits_the_reason_says_so() -> None:
-    found = recommend([option(100, 40, 1.0), option(500, 40, 1.0)], ANY, WEIGHTS)
+    found = recommend([option(100, 40, 1.0), option(500, 40, 1.0)], ANY, WEIGHTS, 40)
     assert found.reasons[-1] == (
         "limited by what was asked about: larger batches and more steps were not looked at"
     )
-    whole = recommend([option(500, 40, 1.0), option(1000, 40, 1.0)], ANY, WEIGHTS)
-    assert whole.reasons[-1] == "limited by the units: every one joins each step, so no batch is larger"
+    all_units = recommend([option(500, 40, 1.0), option(1000, 40, 1.0)], ANY, WEIGHTS, 40)
+    assert all_units.reasons[-1] == "limited by the units: every one joins each step, so no batch is larger"
 
 
 def test_where_nothing_can_be_run_nothing_is_recommended_and_the_ledger_is_quoted() -> None:
     refused = option(100, 40, 1.0, allowed=Allowed(0, "over the limit of population 'people'"))
-    found = recommend([refused], ANY, WEIGHTS)
+    found = recommend([refused], ANY, WEIGHTS, 40)
     assert found.option is None
     assert found.reasons == (
         "no option can be run: each is beyond the ledger",
