@@ -8,6 +8,7 @@ from scipy.stats import chi2, ncf
 
 from stages.privacy.accounting import COARSE_GRID
 from stages.privacy.plan import Plan
+from stages.privacy.planning import noise_to_signal
 
 _DELTAS = (1e-3, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
 """Where else than at the plan's own delta the accountant is asked, to bound what a test can detect."""
@@ -43,11 +44,21 @@ def chance_of_right_choice(signal_to_noise: float, block: int, steps: int) -> fl
 def largest_signal_to_noise(plan: Plan, weights: int) -> float | None:
     """Return signal over noise, per weight, if a whole expected batch pulled one way at full clip.
 
-    B / (sigma sqrt(P)) for P ``weights``. The true ratio is private. None without noise.
+    B / (sigma sqrt(P)) for P ``weights``. The true ratio is private. None without noise, and for zeroth
+    order, whose noise is not independent between weights: it lies along the directions of a step.
     """
-    if plan.noise_multiplier is None:
+    if plan.noise_multiplier is None or plan.directions is not None:
         return None
     return float(plan.sampling.expected_batch / (plan.noise_multiplier * weights**0.5))
+
+
+def noise_over_signal(plan: Plan, weights: int) -> float:
+    """Return the L2 norm of the noise on what a step releases over the most its clipped mean can be.
+
+    Zeroth order releases K slopes, clipped together: sqrt(K) times the ratio of one of them.
+    """
+    together = 1 if plan.directions is None else plan.directions.count
+    return noise_to_signal(plan, weights) * math.sqrt(together)
 
 
 def canary_share(canaries: int, plan: Plan) -> float:
@@ -78,7 +89,8 @@ def most_detected(plan: Plan, false_alarms: Sequence[float]) -> dict[float, floa
     finds at most exp(epsilon) x false alarms + delta, and at most 1 - exp(-epsilon) x (1 - delta - false
     alarms) (Kairouz, Oh and Viswanath 2015, theorem 2.1): the least of them over several delta.
 
-    Guarantee: never below the true bound, for the accountant rounds up. Empty without noise.
+    Guarantee: never below the true bound, for the accountant rounds up (of Laplace noise: beyond the rounding
+    of floats). Empty without noise.
     """
     if plan.mechanism == "none":
         return {}

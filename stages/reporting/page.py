@@ -14,7 +14,6 @@ from jinja2 import Environment
 from stages.core.canonical import canonical_json
 from stages.privacy.canary_evidence import in_words
 from stages.privacy.event_words import event_in_words
-from stages.privacy.planning import noise_to_signal
 from stages.reporting import figures, noise_figures
 from stages.reporting.adapter_words import words_of
 from stages.reporting.arithmetic import (
@@ -23,9 +22,11 @@ from stages.reporting.arithmetic import (
     largest_signal_to_noise,
     most_detected,
     noise_energy_kept,
+    noise_over_signal,
 )
 from stages.reporting.card import load_code
 from stages.reporting.evidence import Choices, Evidence
+from stages.reporting.mechanism_words import mechanism_words
 from stages.reporting.pages.environment import page_environment
 from stages.reporting.words import (
     alarm,
@@ -72,14 +73,16 @@ def render_page(evidence: Evidence, choices: Choices) -> str:
             metrics=evidence.metrics,
             choices=choices,
             adapter=words_of(choices.trainable),
+            means=mechanism_words(evidence.plan),
             kinds=ordered_kinds(evidence.metrics),
             alarm=alarm(evidence.statement),
             factor=factor(evidence.statement["epsilon"]),
             detected=_detected(evidence),
-            noise_over_signal=noise_to_signal(evidence.plan, evidence.weights),
+            noise_over_signal=noise_over_signal(evidence.plan, evidence.weights),
             canaries=in_words(evidence.canaries, evidence.statement["epsilon"]),
             lower_bound=f"{math.floor(100 * evidence.canaries.lower_bound) / 100:.2f}",
             ceiling=f"{math.floor(100 * evidence.canaries.ceiling) / 100:.2f}",
+            largest=largest_signal_to_noise(evidence.plan, evidence.weights),
             canary_share=canary_share(evidence.canaries.canaries, evidence.plan),
             chosen=figures.chosen_budget(evidence.pruning),
             parameters=_parameters(evidence, choices),

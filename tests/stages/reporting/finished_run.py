@@ -54,10 +54,12 @@ def write_run(
     *,
     noised: bool = False,
     trainable: str = "lora",
+    plan: Plan | None = None,
 ) -> Plan:
     """Write params.yaml, evidence, backbone and adapter of a run of random weights below ``root``.
 
-    ``noised``: choices and figures were made from noised sums over private units.
+    ``noised``: choices and figures were made from noised sums over private units. ``plan``: the plan of the
+    run, instead of that of ``kind``.
     """
     (root / "models").mkdir(parents=True)
     for name in ("models/backbone", "models/pretrained"):
@@ -65,7 +67,8 @@ def write_run(
     params = (REPOSITORY / "params.yaml").read_text()
     assert params.count("  kind: lora ") == 1
     (root / "params.yaml").write_text(params.replace("  kind: lora ", f"  kind: {trainable} "))
-    plan = plan_for(kind, TARGET, POPULATION, SAMPLING, clipping=Clipping(1.0), rows_per_unit=1)
+    if plan is None:
+        plan = plan_for(kind, TARGET, POPULATION, SAMPLING, clipping=Clipping(1.0), rows_per_unit=1)
     write_json(root / "data/plan.json", plan.to_json())
     _write_choices(root, noised)
     write_adapter(root)
@@ -140,7 +143,7 @@ def write_accounts(root: Path, plan: Plan) -> None:
 
 def ledger_of(plan: Plan, trace: dict[str, Any], charges: dict[str, Any]) -> dict[str, Any]:
     """Return the chain of a population on which this pass was reserved and settled, and no other."""
-    limit, name = Limit(epsilon=12.0, delta=plan.delta), plan.population.name
+    limit, name = Limit(epsilon=12.0, delta=plan.delta or TARGET.delta), plan.population.name
     done = {"released": {}, "code": "c", "commit": "unknown", "versions": {}}
     asked = [(reservation(plan, "finetune", trace["release"]), settlement(plan, trace))]
     for charge in charges["charges"]:

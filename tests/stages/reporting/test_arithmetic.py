@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import norm
 
 from stages.privacy.accounting import Target, epsilon_of
-from stages.privacy.clipping import Clipping
+from stages.privacy.clipping import Clipping, clip_sum
+from stages.privacy.directions import Directions, Distribution
 from stages.privacy.plan import Plan
 from stages.privacy.planning import noise_to_signal, plan_nonprivate, plan_private
 from stages.privacy.population import Population
@@ -19,6 +21,7 @@ from stages.reporting.arithmetic import (
     largest_signal_to_noise,
     most_detected,
     noise_energy_kept,
+    noise_over_signal,
 )
 
 PUBLIC = Population(name="toy", public=True, max_units=100, unit="image")
@@ -77,6 +80,34 @@ def test_a_plan_without_noise_has_neither_curve_nor_ratio() -> None:
 def test_the_largest_ratio_is_the_inverse_of_the_plans_warning() -> None:
     plan = private_plan()
     assert largest_signal_to_noise(plan, 100) == pytest.approx(1 / noise_to_signal(plan, 100))
+
+
+def along(count: int, noise: Distribution) -> Plan:
+    directions = Directions(count=count, perturbation=1e-3, seed=1)
+    given = {"clipping": Clipping(2.0), "rows_per_unit": 1, "directions": directions, "noise": noise}
+    return plan_private(TARGET, PUBLIC, SAMPLING, **given)
+
+
+@pytest.mark.parametrize(("noise", "count"), [("gaussian", 1), ("gaussian", 9), ("laplace", 9)])
+def test_the_ratio_of_slopes_is_what_drawing_noise_beside_equal_slopes_gives(
+    noise: Distribution, count: int
+) -> None:
+    """A whole expected batch says the same, so much that it is clipped; its mean is as long as one unit's."""
+    plan = along(count, noise)
+    assert plan.clip is not None and plan.noise_multiplier is not None
+    slopes_UK = torch.zeros(int(plan.sampling.expected_batch), count, dtype=torch.float64)
+    slopes_UK[:, 0] = 100.0
+    norm = "l2" if noise == "gaussian" else "l1"
+    signal = clip_sum(slopes_UK, plan.clip, rule="flat", norm=norm).sum_P.norm()
+    draw = getattr(np.random.default_rng(5), {"gaussian": "normal"}.get(noise, noise))
+    drawn = draw(scale=plan.noise_multiplier * plan.clip, size=(100_000, count))
+    length = math.sqrt((drawn**2).sum(axis=1).mean())
+    assert noise_over_signal(plan, 100) == pytest.approx(length / float(signal), rel=0.02)
+
+
+def test_a_largest_ratio_of_weights_is_not_told_where_noise_lies_along_directions() -> None:
+    assert largest_signal_to_noise(along(9, "gaussian"), 100) is None
+    assert noise_over_signal(private_plan(), 100) == noise_to_signal(private_plan(), 100)
 
 
 @pytest.mark.parametrize("noise_multiplier", [0.8, 2.0])

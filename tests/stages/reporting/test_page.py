@@ -12,12 +12,23 @@ from stages.core.files import read_json
 from stages.evaluation.noised_accuracy import NoisedAccuracy
 from stages.privacy.canary_evidence import in_words
 from stages.privacy.charge import noised_sum_charge
+from stages.privacy.clipping import Clipping
+from stages.privacy.directions import Directions
 from stages.privacy.noised_sum import NoisedSum
+from stages.privacy.planning import plan_for
 from stages.report import Report
 from stages.reporting.card import render_card
 from stages.reporting.evidence import Evidence, read_evidence
 from stages.reporting.page import SECTIONS, factor, render_page
-from tests.stages.reporting.finished_run import CANARIES, change, write_accounts, write_run
+from tests.stages.reporting.finished_run import (
+    CANARIES,
+    POPULATION,
+    SAMPLING,
+    TARGET,
+    change,
+    write_accounts,
+    write_run,
+)
 from tests.stages.reporting.test_card import choices
 
 HOSTILE = '<script>alert("1")</script>'
@@ -170,6 +181,44 @@ def test_a_run_without_noise_says_so_in_red(tiny_llava: Path, tmp_path: Path) ->
     assert "No privacy" in page[alert : alert + 200]
     assert alert < page.index('id="statement"')
     assert "no bound" in page and Page(page).tags.count("svg") == CHARTS - 1, "no curve of epsilon"
+
+
+def plain_text(page: str) -> str:
+    """Return what a reader reads, on one line."""
+    return " ".join("".join(Page(page).text).split())
+
+
+def test_numbers_of_laplace_slopes_are_not_told_as_those_of_gaussian_gradients(
+    tiny_llava: Path, tmp_path: Path, page: str
+) -> None:
+    plan = plan_for(
+        "zeroth_order",
+        replace(TARGET, delta=0.0),
+        POPULATION,
+        SAMPLING,
+        clipping=Clipping(1.0),
+        rows_per_unit=1,
+        directions=Directions(count=4, perturbation=1e-3, seed=1),
+        noise="laplace",
+    )
+    write_run(tmp_path / "run", tiny_llava, plan=plan)
+    slopes, gradients = plain_text(render_page(evidence_in(tmp_path / "run"), choices())), plain_text(page)
+    for said in (
+        "scale of the Laplace noise over the clip; its standard deviation is sqrt(2) times that",
+        "L1 norm that one unit's 4 slopes, along the directions of a step, may have together",
+        "norm of the noise on the 4 mean slopes of a step over the most they can be",
+        "of Laplace noise a closed form decides, in plain floating point",
+        "it lies along the public directions of a step",
+    ):
+        assert said in slopes and said not in gradients, said
+    for said in (
+        "standard deviation of the noise over the clip",
+        "L2 norm that one unit's gradient may have",
+        "norm of the mean update's noise over the most a clipped mean gradient can be",
+        "decides; rounds against us",
+        "The dashed line, where shown, is the most signal this plan allows",
+    ):
+        assert said in gradients and said not in slopes, said
 
 
 def test_a_total_over_the_target_says_so_in_red(evidence: Evidence) -> None:
