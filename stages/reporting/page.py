@@ -28,6 +28,7 @@ from stages.reporting.card import load_code
 from stages.reporting.evidence import Choices, Evidence
 from stages.reporting.mechanism_words import mechanism_words
 from stages.reporting.pages.environment import page_environment
+from stages.reporting.update_words import update_words
 from stages.reporting.words import (
     alarm,
     basis,
@@ -74,6 +75,7 @@ def render_page(evidence: Evidence, choices: Choices) -> str:
             choices=choices,
             adapter=words_of(choices.trainable),
             means=mechanism_words(evidence.plan),
+            update=update_words(choices.update),
             kinds=ordered_kinds(evidence.metrics),
             alarm=alarm(evidence.statement),
             factor=factor(evidence.statement["epsilon"]),

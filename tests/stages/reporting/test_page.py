@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from choices import pruning
 
 from stages.core.files import read_json
 from stages.evaluation.noised_accuracy import NoisedAccuracy
@@ -219,6 +220,24 @@ def test_numbers_of_laplace_slopes_are_not_told_as_those_of_gaussian_gradients(
         "The dashed line, where shown, is the most signal this plan allows",
     ):
         assert said in gradients and said not in slopes, said
+
+
+UPDATES = {
+    "all": ("the whole of a noisy update is applied", "scores nothing"),
+    "block": ("post-processing, free", "This run scores blocks, by one step"),
+    "magnitude": ("post-processing, free", "This run scores single weights, by one step"),
+    "random": ("post-processing, free", "keeps that very share of the noise energy", "scores nothing"),
+    "accumulated": ("masked before they are clipped", "This run scores by its first 10 steps, summed"),
+}
+
+
+@pytest.mark.parametrize("prune", UPDATES)
+def test_every_rule_of_updates_is_told_by_what_it_does_alone(evidence: Evidence, prune: str) -> None:
+    given = replace(choices(), update=pruning(prune, 0.8, warmup_steps=10))
+    page = plain_text(render_page(evidence, given))
+    for said in {phrase for phrases in UPDATES.values() for phrase in phrases}:
+        assert (said in page) == (said in UPDATES[prune]), said
+    assert ("update.keep, which this run does not use" in page) == (prune == "all")
 
 
 def test_a_total_over_the_target_says_so_in_red(evidence: Evidence) -> None:
