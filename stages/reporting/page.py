@@ -80,6 +80,7 @@ def render_page(evidence: Evidence, choices: Choices) -> str:
             alarm=alarm(evidence.statement),
             factor=factor(evidence.statement["epsilon"]),
             detected=_detected(evidence),
+            others=other_releases(evidence),
             noise_over_signal=noise_over_signal(evidence.plan, evidence.weights),
             canaries=in_words(evidence.canaries, evidence.statement["epsilon"]),
             lower_bound=f"{math.floor(100 * evidence.canaries.lower_bound) / 100:.2f}",
@@ -130,6 +131,12 @@ def _detected(evidence: Evidence) -> dict[float, str]:
         return {}
     found = most_detected(evidence.plan, FALSE_ALARMS)
     return {share: percent(math.ceil(1000 * most) / 1000) for share, most in found.items()}
+
+
+def other_releases(evidence: Evidence) -> int:
+    """Return how many releases the population's ledger counts beyond those of this pass."""
+    own = [charge for charge in evidence.charges["charges"] if charge["release"] is not None]
+    return max(0, int(evidence.statement["population_total"]["releases"]) - len(own))
 
 
 def _parameters(evidence: Evidence, choices: Choices) -> str:

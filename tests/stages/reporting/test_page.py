@@ -222,6 +222,19 @@ def test_numbers_of_laplace_slopes_are_not_told_as_those_of_gaussian_gradients(
         assert said in gradients and said not in slopes, said
 
 
+def test_the_limit_on_attacks_is_said_to_be_that_of_this_pass_alone(evidence: Evidence, page: str) -> None:
+    alone = plain_text(page)
+    assert "studies what this pass released, and says" in alone
+    assert "every conceivable attack on what this pass released" in alone and "at hand" not in alone
+    total = evidence.statement["population_total"]
+    for more, said in ((1, "population's other release at hand"), (3, "3 other releases at hand")):
+        statement = {
+            **evidence.statement,
+            "population_total": {**total, "releases": total["releases"] + more},
+        }
+        assert said in plain_text(render_page(replace(evidence, statement=statement), choices()))
+
+
 UPDATES = {
     "all": ("the whole of a noisy update is applied", "scores nothing"),
     "block": ("post-processing, free", "This run scores blocks, by one step"),
