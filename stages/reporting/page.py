@@ -31,6 +31,7 @@ from stages.reporting.pages.environment import page_environment
 from stages.reporting.update_words import update_words
 from stages.reporting.words import (
     alarm,
+    at_most,
     basis,
     count,
     interval,
@@ -100,6 +101,7 @@ def report_environment() -> Environment:
     environment = page_environment()
     environment.filters |= {
         "percent": percent,
+        "at_most": at_most,
         "interval": interval,
         "count": count,
         "basis": basis,

@@ -1,6 +1,7 @@
 """Numbers in words."""
 
 from collections.abc import Mapping
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 
@@ -11,6 +12,19 @@ def percent(value: float | None, places: int = 1) -> str:
     '-'
     """
     return "-" if value is None else f"{100 * value:.{places}f}\N{NO-BREAK SPACE}%"
+
+
+def at_most(value: float | None, places: int = 3) -> str:
+    """Return a bound rounded up, and say of one that is not there that there is none.
+
+    Guarantee: what is written is never below ``value``.
+
+    >>> at_most(7.9881), at_most(7.989), at_most(8.0, 4), at_most(None)
+    ('7.989', '7.989', '8.0000', 'none')
+    """
+    if value is None:
+        return "none"
+    return str(Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-places), ROUND_CEILING))
 
 
 def interval(found: Mapping[str, float]) -> str:

@@ -235,6 +235,17 @@ def test_the_limit_on_attacks_is_said_to_be_that_of_this_pass_alone(evidence: Ev
         assert said in plain_text(render_page(replace(evidence, statement=statement), choices()))
 
 
+def test_what_is_said_to_be_the_most_is_rounded_up(evidence: Evidence) -> None:
+    total = {**evidence.statement["population_total"], "epsilon": 9.12341}
+    statement = {**evidence.statement, "epsilon": 2.00011, "population_total": total}
+    html = render_page(replace(evidence, statement=statement), choices())
+    assert "<dt>epsilon spent</dt><dd>2.001</dd>" in html
+    assert 'claimed epsilon</th><td class="value">2.001</td>' in html
+    page = plain_text(html)
+    assert "rounded up; target 8" in page and "at most e to the power 2.001, which is 7.39, except" in page
+    assert "(epsilon 9.124 together)" in page and "2.0002" in page and "9.1235" in page
+
+
 UPDATES = {
     "all": ("the whole of a noisy update is applied", "scores nothing"),
     "block": ("post-processing, free", "This run scores blocks, by one step"),
