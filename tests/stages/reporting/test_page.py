@@ -246,6 +246,14 @@ def test_what_is_said_to_be_the_most_is_rounded_up(evidence: Evidence) -> None:
     assert "(epsilon 9.124 together)" in page and "2.0002" in page and "9.1235" in page
 
 
+def test_the_audit_is_not_said_to_follow_every_number(page: str) -> None:
+    said = plain_text(page)
+    assert "every number" not in said
+    assert (
+        "epsilon, charges and digests follow from the stored evidence, and this file is the one that" in said
+    )
+
+
 UPDATES = {
     "all": ("the whole of a noisy update is applied", "scores nothing"),
     "block": ("post-processing, free", "This run scores blocks, by one step"),
