@@ -84,9 +84,10 @@ def read_evidence(
 ) -> Evidence:
     """Read the evidence files.
 
-    Guarantee: plan, trace and charges are byte for byte those that the statement commits to, and the adapter
-    is the one that the trace names and that was asked about canaries; anything else is a ValueError, so that
-    no page puts a guarantee beside another run's weights.
+    Guarantee: plan, trace, charges and metrics are byte for byte those that the statement commits to, what
+    was chosen before training is what the charges name, and the adapter is the one that the trace names and
+    that was asked about canaries; anything else is a ValueError, so that no page puts a guarantee beside
+    another run's weights or figures.
     """
     found = Evidence(
         plan=read_plan(read_json(plan), str(plan)),
@@ -103,9 +104,13 @@ def read_evidence(
         blocks=tuple(shape[0] * shape[1] for _, shape in sorted(weight_shapes(adapter).items())),
     )
     committed = found.statement["evidence"].values()
-    for path in (plan, trace, charges):
+    for path in (plan, trace, charges, metrics):
         if sha256(path) not in committed:
             raise ValueError(f"{path} is not the file that {statement} commits to: run `dvc repro account`")
+    for path in (importance, pruning):
+        for charge in found.charges["charges"]:
+            if path.match(charge["released"]) and sha256(path) != charge["digest"]:
+                raise ValueError(f"{path} is not the file that {charges} names: run `dvc repro account`")
     for name in adapter_files(adapter):
         if sha256(adapter / name) != found.trace["adapter"].get(name):
             raise ValueError(f"{adapter / name} is not the file that {trace} names: run `dvc repro finetune`")

@@ -23,6 +23,8 @@ from stages.reporting.evidence import Evidence, read_evidence
 from stages.reporting.page import SECTIONS, factor, render_page
 from tests.stages.reporting.finished_run import (
     CANARIES,
+    CHOICES,
+    METRICS,
     POPULATION,
     SAMPLING,
     TARGET,
@@ -347,6 +349,16 @@ def test_evidence_of_another_run_is_refused(tiny_llava: Path, tmp_path: Path) ->
         evidence_in(root)
     write_accounts(root, plan)
     evidence_in(root)
+    for file, said in (
+        (METRICS, r"metrics\.json is not the file that .*statement\.json commits to"),
+        (CHOICES[0], r"profile\.json is not the file that .*charges\.json names"),
+        (CHOICES[1], r"pruning\.json is not the file that .*charges\.json names"),
+    ):
+        whole = (root / file).read_bytes()
+        change(root / file, another=1)
+        with pytest.raises(ValueError, match=said):
+            evidence_in(root)
+        (root / file).write_bytes(whole)
     canaries = read_json(root / CANARIES)["adapter"]
     change(root / CANARIES, adapter={"adapter_model.safetensors": "0" * 64})
     with pytest.raises(ValueError, match=r"canaries\.json is about another adapter than .*trace\.json"):
