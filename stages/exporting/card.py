@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from stages.exporting.loader import NAME
 from stages.reporting.card import plain
-from stages.reporting.words import alarm
+from stages.reporting.words import alarm, all_of
 from stages.vlm.selection import Rule
 
 _MERGED = """\
@@ -96,7 +96,7 @@ def card_of(
 
 def seen_words(rule: Rule, every: int | None) -> str:
     """Return how many visual tokens of an image the model saw in training, and sees here."""
-    whole = "all visual tokens of an image" if every is None else f"all {every} visual tokens of an image"
+    whole = f"{all_of(every)} visual tokens of an image"
     if rule.select == "all":
         return f"The language model sees {whole}, as it did in training."
     return (

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from stages.privacy.canary_evidence import in_words
 from stages.reporting.adapter_words import words_of
 from stages.reporting.evidence import Choices, Evidence
-from stages.reporting.words import alarm, count, interval, ordered_kinds, percent
+from stages.reporting.words import alarm, all_of, an_image, count, interval, ordered_kinds, percent
 
 RELEASE = "models/release"
 BACKBONE = "models/backbone"
@@ -31,7 +31,13 @@ def render_card(evidence: Evidence, choices: Choices) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"percent": percent, "interval": interval, "count": count}
+    environment.filters |= {
+        "percent": percent,
+        "interval": interval,
+        "count": count,
+        "an_image": an_image,
+        "all_of": all_of,
+    }
     return environment.get_template("card.md.j2").render(
         front=Markup(front_matter(choices)),
         evidence=evidence,

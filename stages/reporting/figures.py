@@ -6,7 +6,7 @@ from typing import Any
 import altair as alt
 
 from stages.reporting.pages.drawing import FIRST, MUTED, SERIES, Chart, drawn
-from stages.reporting.words import interval, ordered_kinds, percent
+from stages.reporting.words import all_of, interval, ordered_kinds, percent
 
 MIB = 1024**2
 
@@ -128,11 +128,10 @@ def frontier(pruning: Mapping[str, Any]) -> Chart:
         size=alt.condition(is_chosen, alt.value(170), alt.value(40)),
         shape=alt.Shape("rule:N", scale=alt.Scale(domain=rules), sort=rules),
     )
-    all_tokens = pruning["all"]["kept"]
-    of = "all" if all_tokens is None else f"all {all_tokens}"
     return drawn(
         base.mark_line(strokeWidth=1.5, opacity=0.7) + points,
-        f"Accuracy kept, relative to {of} visual tokens, by rule and number of tokens kept.",
+        f"Accuracy kept, relative to {all_of(pruning['all']['kept'])} visual tokens, by rule and number of "
+        "tokens kept.",
         ("rule and budget", "tokens kept", "accuracy kept"),
         [
             (

@@ -31,6 +31,8 @@ from stages.reporting.pages.environment import page_environment
 from stages.reporting.update_words import update_words
 from stages.reporting.words import (
     alarm,
+    all_of,
+    an_image,
     at_most,
     basis,
     count,
@@ -105,6 +107,8 @@ def report_environment() -> Environment:
         "interval": interval,
         "count": count,
         "basis": basis,
+        "an_image": an_image,
+        "all_of": all_of,
         "words": event_in_words,
     }
     environment.tests |= {"noised": is_noised}

@@ -45,6 +45,24 @@ def count(value: float) -> str:
     return str(value) if isinstance(value, int) else f"about {value:.0f}"
 
 
+def an_image(tokens: int | None) -> str:
+    """Return how many visual tokens an image has, which hangs on its size in some families.
+
+    >>> an_image(64), an_image(None)
+    ('64 an image', 'a number that depends on the image')
+    """
+    return "a number that depends on the image" if tokens is None else f"{tokens} an image"
+
+
+def all_of(tokens: int | None) -> str:
+    """Return the words for all visual tokens of an image, with their number where images have but one.
+
+    >>> all_of(64), all_of(None)
+    ('all 64', 'all')
+    """
+    return "all" if tokens is None else f"all {tokens}"
+
+
 def is_noised(found: Mapping[str, Any]) -> bool:
     """Tell whether a choice or a figure was made from a noised sum over private units.
 

@@ -256,6 +256,17 @@ def test_the_audit_is_not_said_to_follow_every_number(page: str) -> None:
     )
 
 
+def test_images_of_many_sizes_have_no_number_of_tokens_and_none_is_told(evidence: Evidence) -> None:
+    pruned = {**evidence.pruning, "all": {**evidence.pruning["all"], "kept": None}}
+    given = replace(evidence, pruning=pruned, metrics={**evidence.metrics, "visual_tokens": None})
+    page, card = plain_text(render_page(given, choices())), render_card(given, choices())
+    assert "None" not in page and "None" not in card
+    assert "of a number that depends on the image" in page and "a number that depends on the image." in card
+    assert "sees all visual tokens" in page and "sees all visual tokens" in card
+    known = render_card(evidence, choices())
+    assert "the model saw: 9 an image." in known and "sees all 64 visual tokens" in known
+
+
 UPDATES = {
     "all": ("the whole of a noisy update is applied", "scores nothing"),
     "block": ("post-processing, free", "This run scores blocks, by one step"),
