@@ -161,10 +161,15 @@ def test_what_the_run_took_is_read_from_public_rows(evidence: Evidence) -> None:
     found = [{**each, **costs} for each in evidence.pruning["candidates"]]
     whole = {**evidence.pruning["all"], "bytes": 12 * 1024**2}
     given = {**evidence.pruning, "candidates": found, "all": whole}
-    page = " ".join(render_page(replace(evidence, pruning=given), choices()).split())
-    assert "has 3.0 MiB of tensors alive" in page
-    assert "25.0 % of what it has with all" in page
-    assert Page(page).tags.count("svg") == CHARTS + 1
+    whole_run, tokens = choices(), replace(choices().tokens, select="dominant_contextual")
+    html = render_page(replace(evidence, pruning=given), replace(whole_run, tokens=tokens))
+    pruned = plain_text(html)
+    assert "has 3.0 MiB of tensors alive" in pruned and "25.0 % of what it has with all" in pruned
+    assert "a budget chosen beforehand" in pruned and "does not use, it would" not in pruned
+    assert Page(html).tags.count("svg") == CHARTS + 1
+    unpruned = plain_text(render_page(replace(evidence, pruning=given), whole_run))
+    assert "has 12.0 MiB of tensors alive" in unpruned and "a budget chosen beforehand" not in unpruned
+    assert "does not use, it would have 25.0 % of that" in unpruned and "This run prunes no image" in unpruned
 
 
 def test_equal_evidence_gives_equal_bytes(evidence: Evidence, page: str) -> None:
