@@ -24,6 +24,9 @@ The folder `base` alone is the model before training. Numbers are those of train
 _COST = """\
 Exporting reads no record. It is post-processing of an adapter whose privacy is paid for: it costs nothing,
 and the statement above holds for this directory too. The licence of the base model goes on holding."""
+_NO_PRIVACY = """\
+Exporting reads no record. The statement above holds for this directory too: nothing is promised. The licence
+of the base model goes on holding."""
 
 _TRANSFORMERS = """\
 import torch
@@ -83,7 +86,7 @@ def card_of(
         "The whole statement, with digests of the evidence behind it, is `statement.json` in this directory.",
         "## What this is",
         (_MERGED if exported.is_merged else _BESIDE).format(**words),
-        _COST,
+        _NO_PRIVACY if statement["epsilon"] is None else _COST,
         "## How to load it",
         "From within this directory:",
         f"```python\n{code}{_ASK}```",

@@ -18,9 +18,11 @@ from benchmarks.tiny_directories import write_directory
 from models import picture
 from pipeline.export import export_command
 from stages.core.files import read_json, sha256, write_json
+from stages.exporting.card import Exported, card_of
 from stages.report import Report
 from stages.trainable.adapters import load_adapter
 from stages.vlm.family import load
+from stages.vlm.selection import EVERY_TOKEN
 from tests.pipeline.conftest import REPOSITORY
 from tests.pipeline.recorded import record_run
 from tests.stages.reporting.finished_run import write_run
@@ -148,6 +150,13 @@ def test_the_card_says_what_it_cost_what_it_sees_and_how_to_load_it(checkout: Pa
         "The mechanism", "Looked for and found", "What is not protected"
     ]  # fmt: skip
     assert "peft" not in card.lower().replace("adapter of kind lora", "")
+
+
+def test_the_card_of_a_run_without_noise_does_not_call_its_privacy_paid_for() -> None:
+    exported = Exported(kind="lora", base="models/pretrained", precision="float32")
+    statement = {"epsilon": None, "sentence": "This model carries no privacy guarantee."}
+    card = card_of(exported, statement, EVERY_TOKEN, 64, None)
+    assert "**WARNING: No privacy" in card and "paid for" not in card and "nothing is promised" in card
 
 
 @pytest.mark.slow
