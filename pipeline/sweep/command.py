@@ -27,9 +27,6 @@ SERVER_PATIENCE = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
 
 def sweep_command(path: Path, out: Path, *, jobs: int, spend: bool) -> None:
     """Run what is missing of the sweep and write its table; exit 2 for a mistake, 1 if a run fails."""
-    os.environ.setdefault(SERVER_PATIENCE, "180")  # of a server of its own, where none is named
-    from pipeline.sweep.flow import Clones, sweep
-
     root, base = Path.cwd(), read_params()
     require_committed(root)
     interrupted_by_sigterm()
@@ -40,6 +37,9 @@ def sweep_command(path: Path, out: Path, *, jobs: int, spend: bool) -> None:
     missing = {point.name for point in points} - set(known(root, "sweep"))
     _require_meant(populations[0], len(missing), is_public or spend)
     jobs = min(jobs if is_public else 1, max(1, len(missing)))  # releases on people follow one another
+    os.environ.setdefault(SERVER_PATIENCE, "180")  # of a server of its own, where none is named
+    from pipeline.sweep.flow import Clones, sweep
+
     with failures_told(), alone(), with_identity(root), threads_of(jobs, base["speed"]["threads"]):
         with of_the_checkout(new_release=is_public), _clones(root, jobs * bool(missing), inputs) as clones:
             rows = sweep(root, points, Clones(clones), jobs)
