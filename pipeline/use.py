@@ -6,6 +6,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from pipeline.presets import PRESETS, merge, read_preset
 from stages.core.files import write_text
@@ -40,8 +41,7 @@ def merged(text: str, changes: dict[str, Any], where: str) -> str:
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 4096
     yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.representer.add_representer(type(None), _null)
-    yaml.representer.add_representer(list, _in_one_line)
+    yaml.Representer = _AsParams
     try:
         document = yaml.load(text)
     except YAMLError as error:
@@ -52,6 +52,10 @@ def merged(text: str, changes: dict[str, Any], where: str) -> str:
     return written.getvalue()
 
 
+class _AsParams(RoundTripRepresenter):
+    """Writes null and new lists as params.yaml has them; a class of its own, for ruamel keeps them by class."""
+
+
 def _in_one_line(representer: Any, values: list[Any]) -> Any:
     """Write a new list as params.yaml has them, in one line."""
     return representer.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=True)
@@ -60,3 +64,7 @@ def _in_one_line(representer: Any, values: list[Any]) -> Any:
 def _null(representer: Any, _: None) -> Any:
     """Write null as params.yaml does, by its name."""
     return representer.represent_scalar("tag:yaml.org,2002:null", "null")
+
+
+_AsParams.add_representer(type(None), _null)
+_AsParams.add_representer(list, _in_one_line)

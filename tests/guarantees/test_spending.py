@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,12 @@ def test_training_is_asked_about_until_it_has_begun_and_the_ledger_keeps_who_app
         "6 times" in spending["what"] and "epsilon" in spending["what"] and "split train" in spending["what"]
     )
     assert "declared public" in spending["remains"]
-    said = Approval(by="Ada", reason="agreed", fingerprint=spending["fingerprint"])
-    wrong = {"by": "Ada", "reason": "agreed", "fingerprint": "0" * 32}
+    said = Approval(by="Ada", reason="agreed", fingerprint=spending["fingerprint"], asked_in="ab" * 16)
+    wrong = asdict(said) | {"fingerprint": "0" * 32}
     refused = stage(checkout, "finetune", **{VARIABLE: json.dumps(wrong)})
     assert refused.returncode == 2 and "approved a run on other inputs" in refused.stderr
     assert len(chain(checkout)) == before, "nothing is reserved on another approval"
-    given = {"by": said.by, "reason": said.reason, "fingerprint": said.fingerprint}
-    assert stage(checkout, "finetune", **{VARIABLE: json.dumps(given)}).returncode == 0
+    assert stage(checkout, "finetune", **{VARIABLE: json.dumps(asdict(said))}).returncode == 0
     assert [entry.body.approval for entry in chain(checkout) if entry.kind == "reserve"] == [said]
     assert asked(checkout, "finetune") is None, "DVC has not recorded it: going on is nothing new"
 

@@ -132,9 +132,17 @@ def test_every_target_that_help_names_is_a_target() -> None:
         ["make", "--no-print-directory", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
     targets = [line.split("\t")[0] for line in answer.stdout.splitlines()]
-    assert {"help", "run", "test", "test-all", "lint", "dvc.yaml", "pretrain", "demonstration"} == set(
-        targets
-    )
+    assert {
+        "help",
+        "run",
+        "test",
+        "test-all",
+        "lint",
+        "docs",
+        "dvc.yaml",
+        "pretrain",
+        "demonstration",
+    } == set(targets)
     for target in targets:
         assert dry_run(target)
 
