@@ -53,7 +53,7 @@ def merged(text: str, changes: dict[str, Any], where: str) -> str:
 
 
 class _AsParams(RoundTripRepresenter):
-    """Writes null and new lists as params.yaml has them; a class of its own, for ruamel keeps them by class."""
+    """Writes null and new lists as params.yaml has them; ruamel keeps how by class, so this has its own."""
 
 
 def _in_one_line(representer: Any, values: list[Any]) -> Any:

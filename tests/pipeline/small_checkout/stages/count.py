@@ -19,7 +19,7 @@ from stages.core.fingerprint import ResolvedInputs
 from stages.core.progress import progress
 from stages.core.scratch import scratch_folder
 from stages.core.spending import Spending
-from stages.privacy.approval import NotAsked
+from stages.privacy.approval import Approval, NotAsked
 from stages.training.approved import approval_given
 
 
@@ -59,7 +59,8 @@ class CountStage(Stage):
             approval = approval_given(ResolvedInputs.of(self).fingerprint())
             if os.environ.get("SMALL_ASKS") and isinstance(approval, NotAsked):  # as the ledger refuses
                 raise ValueError("nobody was asked")
-            write_json(saved.with_name("approval.json"), None if approval is None else asdict(approval))
+            said = asdict(approval) if isinstance(approval, Approval) else None
+            write_json(saved.with_name("approval.json"), said)
         total, pids = read_json(saved) if saved.exists() else (read_json(self.number), [])
         with progress("count", self.count.steps) as advance:
             for step in range(len(pids), self.count.steps):
