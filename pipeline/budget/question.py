@@ -107,17 +107,7 @@ class Question:
 
     def plan(self, sampling: Sampling) -> Plan:
         """Return the plan that stage plan would write."""
-        return plan_for(
-            self.estimator.kind,
-            self.target,
-            self.population,
-            sampling,
-            clipping=self.estimator.clipping(),
-            rows_per_unit=self.estimator.rows_per_unit,
-            others=self.others,
-            directions=self.estimator.directions(self.seed.start),
-            noise=self.estimator.zeroth_order.noise,
-        )
+        return planned(self.estimator, self.target, self.population, sampling, self.others, self.seed)
 
     def whole_plan(self) -> Plan:
         """Return the plan of one step that looks at every training unit: the least noise there can be.
@@ -126,6 +116,28 @@ class Question:
         noise over the signal of the whole run hangs on no T.
         """
         return self.plan(Sampling(steps=1, rate=1.0, expected_batch=self.trained))
+
+
+def planned(
+    estimator: Estimator,
+    target: Target,
+    population: Population,
+    sampling: Sampling,
+    others: Others,
+    seed: Seed,
+) -> Plan:
+    """Return the plan of these sections of params.yaml."""
+    return plan_for(
+        estimator.kind,
+        target,
+        population,
+        sampling,
+        clipping=estimator.clipping(),
+        rows_per_unit=estimator.rows_per_unit,
+        others=others,
+        directions=estimator.directions(seed.start),
+        noise=estimator.zeroth_order.noise,
+    )
 
 
 def _merged(asked: Asked, preset: Preset | None) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 from typing import Any
 
 from pipeline.budget.books import Books
-from pipeline.budget.question import others_of
+from pipeline.budget.question import others_of, planned
 from stages.core.params import read_section
+from stages.core.seed import Seed
 from stages.privacy.accounting import Target
 from stages.privacy.plan import Plan
-from stages.privacy.planning import plan_for
 from stages.privacy.population import Population
 from stages.privacy.renyi_filter import Limit
 from stages.privacy.sampling import Sampling
@@ -24,16 +24,13 @@ def plan_of(params: dict[str, Any]) -> Plan:
     if estimator.kind == "nonprivate":
         raise ValueError("estimator.kind nonprivate is for populations that are public: set it to gradient")
     target = read_section(params, "privacy", Target)
-    return plan_for(
-        estimator.kind,
+    return planned(
+        estimator,
         target,
         read_section(params, "population", Population),
         read_section(params, "sampling", Sampling),
-        clipping=estimator.clipping(),
-        rows_per_unit=estimator.rows_per_unit,
-        others=others_of(params, read_section(params, "data", Data).composition(target.relation)),
-        directions=estimator.directions(params["seed"]["start"]),
-        noise=estimator.zeroth_order.noise,
+        others_of(params, read_section(params, "data", Data).composition(target.relation)),
+        read_section(params, "seed", Seed),
     )
 
 

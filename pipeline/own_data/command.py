@@ -63,7 +63,7 @@ def init_command(asked: Asked) -> None:
     look = look_at(source)
     show(look, params["estimator"]["rows_per_unit"])
     _require_usable(look)
-    if public is not None and look.names & look_at(public).names:
+    if public is not None and look.names & public.names:
         raise ValueError(
             "--public names records of units that are in --data too: take them out of one of them"
         )
@@ -86,7 +86,7 @@ def init_command(asked: Asked) -> None:
         print(_next(public, fitting))
 
 
-def _public(asked: Asked) -> Source | None:
+def _public(asked: Asked) -> Look | None:
     if asked.public is None:
         return None
     unit = asked.public_unit or asked.unit
@@ -96,7 +96,7 @@ def _public(asked: Asked) -> Source | None:
     look = look_at(found)
     if look.problems:
         raise ValueError(f"--public {asked.public}: {look.problems[0]}")
-    return found
+    return look
 
 
 def _require_usable(look: Look) -> None:
@@ -123,7 +123,7 @@ def _require_within(look: Look, found: Declared, canaries: int) -> None:
 def _changes(
     params: dict[str, Any],
     source: Source,
-    public: Source | None,
+    public: Look | None,
     found: Declared,
     fitting: Fitting,
     canaries: int,
@@ -131,7 +131,7 @@ def _changes(
     """Return what params.yaml is to say: from declarations and public shapes, never from a count."""
     training = found.about * (1 - params["data"]["heldout"])
     batch = min(BATCH, max(1.0, training // 8))
-    data = {"private": _section(source)} | ({} if public is None else {"public": _section(public)})
+    data = {"private": _section(source)} | ({} if public is None else {"public": _section(public.source)})
     return fitting.changes() | {
         "data": data,
         "population": {
@@ -159,7 +159,7 @@ def _section(source: Source) -> dict[str, Any]:
     }
 
 
-def _next(public: Source | None, fitting: Fitting) -> str:
+def _next(public: Look | None, fitting: Fitting) -> str:
     lines = ["", "next:"]
     lines.append("  dualpriv budget     # what batch, steps and epsilon mean here, before anything is spent")
     lines.append(

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.own_data.place import from_here
+
 SHARES = (1 / 9, 2 / 9, 1 / 3)
 """Of an image's tokens: the published operating point (64 of 576, VisionZip), twice, three times as many."""
 CONTEXTUAL = 10 / 64
@@ -73,7 +75,4 @@ def fitting_of(model: str, revision: str | None, targets: tuple[str, ...]) -> Fi
     require_targets(outline(directory), targets, family.LANGUAGE_MODEL)
     side = 336
     frame = family.prepare(load_processor(directory), Image.new("RGB", (side, side), "grey")).frame
-    here = Path.cwd().resolve()
-    found = directory.resolve()
-    path = found.relative_to(here) if found.is_relative_to(here) else found
-    return Fitting(path, None, None, sum(frame.runs))
+    return Fitting(from_here(directory), None, None, sum(frame.runs))

@@ -56,7 +56,7 @@ def place_of(data: Path, rows: str | None, option: str = "--data") -> Place:
 
 
 def _place(folder: Path, rows: str | None) -> Place:
-    where = _from_here(folder)
+    where = from_here(folder)
     if rows is None:
         return Place(where, None, "messages")
     file = folder / rows
@@ -83,7 +83,8 @@ def require_out_of_git(place: Place) -> None:
         ) from None
 
 
-def _from_here(folder: Path) -> Path:
+def from_here(folder: Path) -> Path:
+    """Return a folder as params.yaml names it: relative inside the checkout, absolute elsewhere."""
     found, here = folder.resolve(), Path.cwd().resolve()
     return found.relative_to(here) if found.is_relative_to(here) else found
 
