@@ -5,7 +5,7 @@ everything a plan can hold is dp_accounting's PLD, pessimistic (methods: section
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -13,10 +13,12 @@ from typing import Literal
 
 import dp_accounting
 
-from stages.privacy.accountants import Accountant, Relation, cell_of, price
+from stages.privacy.accountants import Accountant, Relation, cell_of, leaves, price
 from stages.privacy.directions import Distribution
 
 ACCOUNTANT = f"dp_accounting {version('dp-accounting')} PLD"
+PURE = "sum of pure epsilons"
+"""What decides where there is Laplace noise alone."""
 FINE_GRID = 1e-4
 COARSE_GRID = 2e-3
 Composition = Literal["parallel", "sequential"]
@@ -71,10 +73,25 @@ def composed_epsilon(
     """
     if composition == "parallel" and relation != "add_or_remove_one":
         raise ValueError(f"splits compose in parallel under add_or_remove_one only, not under {relation}")
-    groups = list(events_by_split.values())
-    if composition == "sequential":
-        groups = [[event for group in groups for event in group]]
+    groups = composed_groups(events_by_split, composition)
     return max((epsilon_of(group, delta, relation, grid=grid) for group in groups), default=0.0)
+
+
+def composed_groups(
+    events_by_split: Mapping[str, Sequence[dp_accounting.DpEvent]], composition: Composition
+) -> list[list[dp_accounting.DpEvent]]:
+    """Return what one unit may meet: the events of either split, or those of all splits together."""
+    groups = [list(events) for events in events_by_split.values()]
+    return groups if composition == "parallel" else [[event for group in groups for event in group]]
+
+
+def accountant_of(groups: Iterable[Sequence[dp_accounting.DpEvent]], relation: Relation) -> str:
+    """Return the name of who decides about groups of events: PLD where it decides about any of them."""
+    events = [list(group) for group in groups]
+    if any(is_nonprivate(event) for group in events for event in group):
+        return ACCOUNTANT
+    deciding = {cell_of(group, relation).deciding for group in events if leaves(group)}
+    return PURE if deciding == {"pure epsilon"} else ACCOUNTANT
 
 
 def cross_checks(

@@ -8,7 +8,13 @@ from typing import Any
 
 import dp_accounting
 
-from stages.privacy.accounting import Composition, composed_epsilon, cross_checks
+from stages.privacy.accounting import (
+    Composition,
+    accountant_of,
+    composed_epsilon,
+    composed_groups,
+    cross_checks,
+)
 from stages.privacy.events import event_from_json, event_to_json
 from stages.privacy.plan import Plan
 
@@ -98,9 +104,12 @@ def spent(charges: Sequence[Charge], plan: Plan, composition: Composition) -> tu
     require_one_count(charges, plan)
     events = events_by_split(charges)
     epsilon = composed_epsilon(events, plan.delta, plan.relation, composition)
-    groups = list(events.values())
-    if composition == "sequential":
-        groups = [[event for group in groups for event in group]]
+    groups = composed_groups(events, composition)
     checks = [cross_checks(group, plan.delta, plan.relation) for group in groups if group]
     names = set.intersection(*(set(check) for check in checks)) if checks else set()
     return epsilon, {name: max(check[name] for check in checks) for name in sorted(names)}
+
+
+def deciding_accountant(charges: Sequence[Charge], plan: Plan, composition: Composition) -> str:
+    """Return the name of who decides about all charges composed."""
+    return accountant_of(composed_groups(events_by_split(charges), composition), plan.relation)

@@ -8,7 +8,15 @@ import dp_accounting
 
 from stages.core.schema import parse
 from stages.privacy.accountants import Relation
-from stages.privacy.accounting import FINE_GRID, Composition, Target, composed_epsilon, step_event
+from stages.privacy.accounting import (
+    FINE_GRID,
+    Composition,
+    Target,
+    accountant_of,
+    composed_epsilon,
+    composed_groups,
+    step_event,
+)
 from stages.privacy.clipping import Groups, Rule
 from stages.privacy.directions import Directions
 from stages.privacy.events import event_from_json
@@ -46,10 +54,18 @@ class Others:
 
     def epsilon(self, training: dp_accounting.DpEvent, target: Target, grid: float = FINE_GRID) -> float:
         """Return the epsilon of the whole pass at the target's delta, with ``training`` on split train."""
+        events = self._by_split(training)
+        return composed_epsilon(events, target.delta, target.relation, self.composition, grid=grid)
+
+    def accountant(self, training: dp_accounting.DpEvent, relation: Relation) -> str:
+        """Return the name of who decides about the whole pass."""
+        return accountant_of(composed_groups(self._by_split(training), self.composition), relation)
+
+    def _by_split(self, training: dp_accounting.DpEvent) -> dict[str, list[dp_accounting.DpEvent]]:
         events: dict[str, list[dp_accounting.DpEvent]] = {"train": [training], "heldout": []}
         for charge in self.charges:
             events[charge.split].append(charge.event())
-        return composed_epsilon(events, target.delta, target.relation, self.composition, grid=grid)
+        return events
 
 
 def beside_of(charge: Mapping[str, Any]) -> Beside:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from stages.privacy.accounting import ACCOUNTANT
 from stages.privacy.evidence import PLAN, Lock
 from stages.privacy.findings import Finding, shown
 from stages.privacy.plan import Plan
@@ -33,7 +34,6 @@ def plan_findings(plan: Plan, stored: Mapping[str, Any], lock: Lock) -> Iterator
         yield Finding(
             PLAN, f"delta {plan.delta} is not below 1 / max_units: at that delta one unit may be published"
         )
-    yield from accountant_findings(PLAN, plan.accountant)
     yield from _mechanism(plan)
     keys = dict(_CONFIGURED)
     if plan.mechanism != "none":
@@ -70,15 +70,19 @@ def _mechanism(plan: Plan) -> Iterator[Finding]:
             PLAN,
             f"mechanism '{plan.mechanism}' does not go with its noise multiplier, clip and epsilon",
         )
-    elif plan.epsilon is not None:
+    elif plan.epsilon is None:
+        yield from accountant_findings(PLAN, plan.accountant, ACCOUNTANT)
+    else:
         event = plan.event(plan.sampling.steps)
         try:
             for one in (event, *(charge.event() for charge in plan.others.charges)):
                 require_priceable(one)
             epsilon = plan.others.epsilon(event, plan.target)
+            deciding = plan.others.accountant(event, plan.relation)
         except ValueError as error:
             yield Finding(PLAN, f"cannot be priced: {error}")
             return
+        yield from accountant_findings(PLAN, plan.accountant, deciding)
         if not agrees(epsilon, plan.epsilon, plan.accountant):
             yield Finding(PLAN, f"promises epsilon {plan.epsilon}, but its steps spend {epsilon:.6f}")
         elif not plan.epsilon <= plan.target_epsilon:

@@ -78,8 +78,10 @@ def plan_private(
             f"{sampling.steps} steps at rate {sampling.rate:g}: raise privacy.epsilon or take "
             "fewer steps"
         )
+    event = step_event(sampling.rate, noise_multiplier, sampling.steps, noise)
     return Plan(
         **_shared(target, population, sampling, rows_per_unit, others),
+        accountant=others.accountant(event, target.relation),
         mechanism=noise,
         estimator="gradient" if directions is None else "zeroth_order",
         directions=directions,
@@ -108,6 +110,7 @@ def plan_nonprivate(
         )
     return Plan(
         **_shared(target, population, sampling, rows_per_unit, others),
+        accountant=ACCOUNTANT,
         mechanism="none",
         estimator="nonprivate",
         directions=None,
@@ -133,7 +136,6 @@ def _shared(
         "sampling": sampling,
         "rows_per_unit": rows_per_unit,
         "others": others,
-        "accountant": ACCOUNTANT,
     }
 
 

@@ -11,7 +11,7 @@ from stages.privacy.findings import Finding, differences, shown
 from stages.privacy.plan import Plan
 from stages.privacy.priceable import require_priceable
 from stages.privacy.stated_accountant import accountant_findings, agrees, is_near
-from stages.privacy.statement import sentence, statement_json
+from stages.privacy.statement import sentence, statement_json, to_nearest
 from stages.privacy.version_two import charges_of_two, statement_of_two
 
 _COMMITTED = (PLAN, TRACE, METRICS, CHARGES, LEDGER)
@@ -51,16 +51,26 @@ def _require_form(charge: Mapping[str, Any]) -> None:
 def statement_findings(plan: Plan, evidence: Evidence, charges: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield where the statement is not the one that the rest of the evidence gives."""
     stored = evidence.values[STATEMENT]
-    yield from accountant_findings(STATEMENT, stored.get("accountant"))
     committed = {file: evidence.sha256(file) for file in _COMMITTED}
     try:
         expected = statement_json(plan, charges, evidence.values[LEDGER], committed)
     except _BROKEN as error:
         yield Finding(STATEMENT, f"cannot be rebuilt: {_said(error)}")
         return
+    yield from accountant_findings(STATEMENT, stored.get("accountant"), expected["accountant"])
     if evidence.version == 2:
         expected = statement_of_two(expected, stored)
-    yield from differences(STATEMENT, _as_rounded(expected, stored), stored)
+    rounded = _as_rounded(expected, stored)
+    nearest = sentence(rounded, to_nearest)
+    if stored.get("sentence") == nearest != rounded["sentence"]:
+        rounded["sentence"] = nearest
+        yield Finding(
+            STATEMENT,
+            f"says epsilon {to_nearest(rounded['epsilon'])} for {rounded['epsilon']}: sentences were once "
+            "rounded to the nearest number, and are rounded up now",
+            "warning",
+        )
+    yield from differences(STATEMENT, rounded, stored)
 
 
 def _as_rounded(expected: dict[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import dp_accounting
 
 from stages.core.canonical import canonical_json
 from stages.privacy.accountants import Accountant, Relation, within_known_gap
-from stages.privacy.accounting import ACCOUNTANT, cross_checks, epsilon_of
+from stages.privacy.accounting import accountant_of, cross_checks, epsilon_of
 from stages.privacy.events import event_from_json
 from stages.privacy.evidence import CHARGES
 from stages.privacy.findings import Finding
@@ -53,7 +53,7 @@ def priced(what: str, events: Sequence[dp_accounting.DpEvent], delta: float, rel
         what=what,
         delta=delta,
         relation=relation,
-        accountant=ACCOUNTANT,
+        accountant=accountant_of([events], relation),
         epsilon=epsilon_of(events, delta, relation),
         checks=cross_checks(events, delta, relation),
     )

@@ -1,11 +1,11 @@
 """The privacy statement: one page of facts, derived from plan, trace and charges and from nothing else."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
-from stages.privacy.accounting import ACCOUNTANT
-from stages.privacy.charges import spent
+from stages.privacy.charges import deciding_accountant, spent
 from stages.privacy.ledger_evidence import read_ledger, require_settled, total_json
 from stages.privacy.plan import Plan
 
@@ -51,7 +51,7 @@ def statement_json(
         "epsilon": epsilon if math.isfinite(epsilon) else None,
         "delta": plan.delta,
         "target_epsilon": plan.target_epsilon,
-        "accountant": ACCOUNTANT,
+        "accountant": deciding_accountant(own, plan, charges["composition"]),
         "cross_checks": checks,
         "composition": charges["composition"],
         "sampler": plan.sampler,
@@ -79,7 +79,21 @@ def limits_of(plan: Plan) -> list[str]:
     return [*LIMITS, *([OF_SLOPES] if plan.estimator == "zeroth_order" else [])]
 
 
-def sentence(statement: Mapping[str, Any]) -> str:
+def rounded_up(epsilon: float, places: int = 3) -> str:
+    """Return an epsilon that is never below the one given: a claim that is signed promises no more.
+
+    >>> rounded_up(2.0001), rounded_up(8.0)
+    ('2.001', '8.000')
+    """
+    return str(Decimal(repr(float(epsilon))).quantize(Decimal(1).scaleb(-places), ROUND_CEILING))
+
+
+def to_nearest(epsilon: float) -> str:
+    """Return an epsilon as sentences said it before they rounded up."""
+    return f"{epsilon:.3f}"
+
+
+def sentence(statement: Mapping[str, Any], said: Callable[[float], str] = rounded_up) -> str:
     """Say the statement in one sentence."""
     population = f"population '{statement['population']}'" + (
         " (declared public: a demonstration, releases are not limited)"
@@ -93,7 +107,7 @@ def sentence(statement: Mapping[str, Any]) -> str:
         )
     relation = str(statement["relation"]).replace("_", " ")
     return (
-        f"For {population} this model is ({statement['epsilon']:.3f}, "
+        f"For {population} this model is ({said(statement['epsilon'])}, "
         f"{statement['delta']:g})-differentially private per "
         f"{statement['unit']} under {relation}, by {statement['accountant']}, for {statement['steps']} "
         "steps with "
@@ -105,7 +119,7 @@ def require_within_budget(statement: Mapping[str, Any]) -> None:
     """Refuse a total over the target, unless the population is declared public."""
     if statement["within_target"] or statement["population_is_public"]:
         return
-    spent = "without bound" if statement["epsilon"] is None else f"{statement['epsilon']:.3f}"
+    spent = "without bound" if statement["epsilon"] is None else rounded_up(statement["epsilon"])
     raise ValueError(
         f"population '{statement['population']}' has spent epsilon {spent} at delta "
         f"{statement['delta']:g}, over the target "

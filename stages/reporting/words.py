@@ -1,8 +1,9 @@
 """Numbers in words."""
 
 from collections.abc import Mapping
-from decimal import ROUND_CEILING, Decimal
 from typing import Any
+
+from stages.privacy.statement import rounded_up
 
 
 def percent(value: float | None, places: int = 1) -> str:
@@ -22,9 +23,7 @@ def at_most(value: float | None, places: int = 3) -> str:
     >>> at_most(7.9881), at_most(7.989), at_most(8.0, 4), at_most(None)
     ('7.989', '7.989', '8.0000', 'none')
     """
-    if value is None:
-        return "none"
-    return str(Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-places), ROUND_CEILING))
+    return "none" if value is None else rounded_up(value, places)
 
 
 def interval(found: Mapping[str, float]) -> str:
@@ -104,7 +103,7 @@ def alarm(statement: Mapping[str, Any]) -> str | None:
         return "No privacy: this model was trained without noise, and may reveal any record it learned from."
     if not statement["within_target"]:
         return (
-            f"The privacy spent, epsilon {statement['epsilon']:.3f}, is over the target of "
+            f"The privacy spent, epsilon {rounded_up(statement['epsilon'])}, is over the target of "
             f"{statement['target_epsilon']:g}: the promise was not kept."
         )
     return None

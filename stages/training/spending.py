@@ -15,9 +15,11 @@ from stages.privacy.accounting import composed_epsilon, is_nonprivate
 from stages.privacy.chain import Split
 from stages.privacy.event_words import event_in_words
 from stages.privacy.events import event_to_json
+from stages.privacy.history import History
 from stages.privacy.population import Population
 from stages.privacy.totals import totals_of
-from stages.training.run_folder import is_begun
+from stages.training.intents import read_header
+from stages.training.run_folder import is_begun, run_folder
 
 
 def spending_of(
@@ -28,18 +30,24 @@ def spending_of(
     split: Split,
     event: dp_accounting.DpEvent,
 ) -> Spending | None:
-    """Return what running ``stage`` would reserve; None where a run of these inputs goes on.
+    """Return what running ``stage`` would reserve; None where a reserved run of these inputs goes on.
 
     ``output`` is the file that a release of the stage is known by. Nothing is reserved, read or written.
+    A run whose reservation the ledger has lost, or that was given up, reserves anew and is told like a new
+    one.
     """
     fingerprint = ResolvedInputs.of(stage).fingerprint()
+    history = Ledger.load(make=False).history(population.name)
     if is_begun(stage.name(), fingerprint, recorded_digest(stage.name(), output)):
-        return None
+        header = read_header(run_folder(stage.name(), fingerprint).intents)
+        known = None if header is None else history.releases.get(str(header["release"]))
+        if known is not None and known.state != "abandoned":
+            return None
     return Spending(
         stage=stage.name(),
         population=population.name,
         what=f"{event_in_words(event_to_json(event))}, of split {split}: {_price(event, relation)}",
-        remains=_remains(population, split),
+        remains=_remains(population, split, history),
         fingerprint=fingerprint,
     )
 
@@ -52,8 +60,8 @@ def _price(event: dp_accounting.DpEvent, relation: Relation) -> str:
     return f"epsilon {epsilon:.4g} at delta {delta:g} on its own"
 
 
-def _remains(population: Population, split: Split) -> str:
-    history, limit = Ledger.load(make=False).history(population.name), LedgerSettings.load().limit
+def _remains(population: Population, split: Split, history: History) -> str:
+    limit = LedgerSettings.load().limit
     if population.public:
         return "the population is declared public: releases are recorded, none is refused"
     found = totals_of(history)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkout import edit_params
+from checkout import LEDGER, edit_params
 from private_choices import (
     ON_LINUX,
     OUTPUT,
@@ -24,6 +24,7 @@ from private_choices import (
 from runs import give_key, injected, run_folder, stage, the_folder
 
 from stages.privacy.events import event_from_json
+from stages.profile import Profile
 from stages.training.intents import read_begun
 
 
@@ -175,3 +176,29 @@ def test_a_release_that_was_given_up_is_begun_anew_with_another_key(
     finished(checkout, "profile")
     assert output(checkout, "profile")["charge"]["release"] != reserved.body.release
     assert kinds(entries(checkout, monkeypatch, "profile")) == ["reserve", "abandon", "reserve", "settle"]
+
+
+@ON_LINUX
+@pytest.mark.slow
+def test_going_on_is_no_spending_unless_the_ledger_has_lost_or_closed_the_release(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a flow would ask nobody, and the stage then refuse what nobody was asked about, for ever."""
+    done = injected(checkout, "profile", **BEFORE_THE_OUTPUT)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    monkeypatch.setenv("DUALPRIV_LEDGER", str(checkout / LEDGER))
+    monkeypatch.chdir(checkout)
+
+    def asks() -> bool:
+        return Profile.load().spending() is not None
+
+    assert not asks(), "it goes on"
+    kept = Path(shutil.copy(LEDGER, tmp_path / "backup"))
+    Path(LEDGER).unlink()
+    ledger_of(checkout, monkeypatch)
+    assert asks(), "a ledger of an earlier day was put back"
+    shutil.copy(kept, LEDGER)
+    (reserved,) = entries(checkout, monkeypatch, "profile")
+    event = event_from_json(reserved.body.event)
+    ledger_of(checkout, monkeypatch).abandon("tiny", reserved.body.release, event, "given up")
+    assert asks()
