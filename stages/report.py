@@ -10,6 +10,7 @@ from stages.core.files import new_directory, write_text
 from stages.reporting.card import render_card
 from stages.reporting.evidence import Choices, read_evidence
 from stages.reporting.page import render_page
+from stages.reporting.reference import Comparison, reference_of
 from stages.trainable.adapters import adapter_files
 from stages.trainable.settings import Trainable
 from stages.training.optimizer import Optim
@@ -28,6 +29,7 @@ class Report(Stage):
     optim: Optim
     model: Model
     rows_at_once: int = section("calibrate.rows_at_once")
+    beside: Comparison = section("report")
     plan: Path = reads("data/plan.json")
     trace: Path = reads("data/finetune/trace.json")
     charges: Path = reads("data/account/charges.json")
@@ -57,6 +59,7 @@ class Report(Stage):
             patch_picture=self.patch_picture,
             adapter=self.adapter,
         )
+        reference = reference_of(self.beside, self.statement, self.metrics)
         choices = Choices(
             trainable=self.trainable,
             update=self.update,
@@ -65,12 +68,12 @@ class Report(Stage):
             model=self.model,
             rows_at_once=self.rows_at_once,
         )
-        write_text(self.report, render_page(evidence, choices))
+        write_text(self.report, render_page(evidence, choices, reference))
         with new_directory(self.release) as directory:
             adapter = [self.adapter / name for name in adapter_files(self.adapter)]
             for file in (*adapter, self.statement):
                 shutil.copyfile(file, directory / file.name)
-            write_text(directory / "README.md", render_card(evidence, choices))
+            write_text(directory / "README.md", render_card(evidence, choices, reference))
 
 
 if __name__ == "__main__":

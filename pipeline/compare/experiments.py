@@ -22,7 +22,7 @@ from stages.vlm.source import Model
 
 TARGETS = ("evaluate", "account")
 """What a comparison reads of a run; everything upstream of these runs, or is taken from DVC's cache."""
-_DECIDES_NOTHING = ("ledger", "run_key", "speed")
+_DECIDES_NOTHING = ("ledger", "report", "run_key", "speed")
 """Sections of params.yaml that change no result."""
 
 

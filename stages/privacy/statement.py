@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Callable, Mapping
-from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
+from stages.core.rounding import rounded_up
 from stages.privacy.charges import deciding_accountant, spent
 from stages.privacy.ledger_evidence import read_ledger, require_settled, total_json
 from stages.privacy.plan import Plan
@@ -77,15 +77,6 @@ def statement_json(
 def limits_of(plan: Plan) -> list[str]:
     """Return what the statement does not promise."""
     return [*LIMITS, *([OF_SLOPES] if plan.estimator == "zeroth_order" else [])]
-
-
-def rounded_up(epsilon: float, places: int = 3) -> str:
-    """Return an epsilon that is never below the one given: a claim that is signed promises no more.
-
-    >>> rounded_up(2.0001), rounded_up(8.0)
-    ('2.001', '8.000')
-    """
-    return str(Decimal(repr(float(epsilon))).quantize(Decimal(1).scaleb(-places), ROUND_CEILING))
 
 
 def to_nearest(epsilon: float) -> str:

@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from stages.privacy.canary_evidence import in_words
 from stages.reporting.adapter_words import words_of
 from stages.reporting.evidence import Choices, Evidence
+from stages.reporting.reference import Reference
 from stages.reporting.words import alarm, all_of, an_image, count, interval, ordered_kinds, percent
 
 RELEASE = "models/release"
@@ -18,7 +19,7 @@ BACKBONE = "models/backbone"
 _MARKS = re.compile(r"([\\`*<>\[\]|&~#]|(?<!\w)_|_(?!\w))")
 
 
-def render_card(evidence: Evidence, choices: Choices) -> str:
+def render_card(evidence: Evidence, choices: Choices, reference: Reference | None = None) -> str:
     """Return the model card: Hugging Face front matter, then Markdown with the statement's sentence first.
 
     Every value is escaped: a name cannot open a tag, a table cell or a block of its own.
@@ -43,6 +44,7 @@ def render_card(evidence: Evidence, choices: Choices) -> str:
         evidence=evidence,
         statement=evidence.statement,
         metrics=evidence.metrics,
+        reference=reference,
         choices=choices,
         adapter=words_of(choices.trainable),
         alarm=alarm(evidence.statement),

@@ -11,20 +11,23 @@ from stages.reporting.words import all_of, interval, ordered_kinds, percent
 MIB = 1024**2
 
 
-def accuracy(metrics: Mapping[str, Any]) -> Chart:
-    """Draw accuracy and interval, by kind, before and after tuning."""
-    parts = {"zero-shot": "zero_shot", "fine-tuned": "tuned"}
+def accuracy(metrics: Mapping[str, Any], nonprivate: Mapping[str, Any] | None = None) -> Chart:
+    """Draw accuracy and interval, by kind, before and after tuning, and after tuning without privacy."""
+    parts = {"zero-shot": metrics["zero_shot"], "fine-tuned": metrics["tuned"]}
+    if nonprivate is not None:
+        parts["without privacy"] = nonprivate["tuned"]
     rows = [
         {"kind": kind, "model": model, **{key: 100 * found[key] for key in ("accuracy", "low", "high")}}
         for model, part in parts.items()
-        for kind, found in metrics[part].items()
+        for kind, found in part.items()
         if found["accuracy"] is not None
     ]
     names, kinds = list(parts), ordered_kinds(metrics)
+    colors = [SERIES[1], FIRST, SERIES[2]]
     shared: dict[str, Any] = {
         "y": alt.Y("kind:N", title=None, sort=kinds),
         "yOffset": alt.YOffset("model:N", sort=names),
-        "color": alt.Color("model:N", scale=alt.Scale(domain=names, range=[SERIES[1], FIRST])),
+        "color": alt.Color("model:N", scale=alt.Scale(domain=names, range=colors[: len(names)])),
     }
     data = alt.Chart(alt.InlineData(rows))
     near = alt.Scale(zero=False, padding=12)
@@ -37,19 +40,20 @@ def accuracy(metrics: Mapping[str, Any]) -> Chart:
         x=alt.X("accuracy:Q", scale=near), **shared
     )
     before, after = metrics["zero_shot"]["all"], metrics["tuned"]["all"]
+    reference = f", {percent(nonprivate['tuned']['all']['accuracy'])} without privacy" if nonprivate else ""
     table = [
         (f"{kind}, {model}", percent(found["accuracy"]), f"{interval(found)} %")
         for kind in kinds
         for model, part in parts.items()
-        for found in (metrics[part][kind],)
+        for found in (part[kind],)
     ]
     return drawn(
         bars + points,
         f"Accuracy with 95 % intervals by kind of question, before and after tuning. Of all questions, "
-        f"{percent(before['accuracy'])} before and {percent(after['accuracy'])} after.",
+        f"{percent(before['accuracy'])} before and {percent(after['accuracy'])} after{reference}.",
         ("kind of question, model", "accuracy", "95 % interval"),
         table,
-        height=50 * len(kinds) + 10,
+        height=25 * len(names) * len(kinds) + 10,
     )
 
 

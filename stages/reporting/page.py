@@ -28,6 +28,7 @@ from stages.reporting.card import load_code
 from stages.reporting.evidence import Choices, Evidence
 from stages.reporting.mechanism_words import mechanism_words
 from stages.reporting.pages.environment import page_environment
+from stages.reporting.reference import Reference
 from stages.reporting.update_words import update_words
 from stages.reporting.words import (
     alarm,
@@ -59,7 +60,7 @@ SECTIONS = {
 FALSE_ALARMS = (0.001, 0.01, 0.05, 0.1)
 
 
-def render_page(evidence: Evidence, choices: Choices) -> str:
+def render_page(evidence: Evidence, choices: Choices, reference: Reference | None = None) -> str:
     """Return the report as one HTML document.
 
     Guarantee: the privacy statement's sentence comes first, word for word, under a red alarm where the
@@ -75,6 +76,7 @@ def render_page(evidence: Evidence, choices: Choices) -> str:
             plan=evidence.plan,
             statement=evidence.statement,
             metrics=evidence.metrics,
+            reference=reference,
             choices=choices,
             adapter=words_of(choices.trainable),
             means=mechanism_words(evidence.plan),
@@ -93,7 +95,7 @@ def render_page(evidence: Evidence, choices: Choices) -> str:
             chosen=figures.chosen_budget(evidence.pruning),
             parameters=_parameters(evidence, choices),
             code=load_code(choices),
-            figures=_figures(evidence, choices),
+            figures=_figures(evidence, choices, reference),
         )
     )
 
@@ -158,11 +160,11 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _figures(evidence: Evidence, choices: Choices) -> dict[str, Any]:
+def _figures(evidence: Evidence, choices: Choices, reference: Reference | None) -> dict[str, Any]:
     curve = epsilon_by_step(evidence.plan)
     block, largest = evidence.usual_block, largest_signal_to_noise(evidence.plan, evidence.weights)
     return {
-        "accuracy": figures.accuracy(evidence.metrics),
+        "accuracy": figures.accuracy(evidence.metrics, None if reference is None else reference.metrics),
         "epsilon": figures.epsilon(curve, evidence.plan.target_epsilon) if curve else None,
         "importance": figures.importance(evidence.importance["layers"], evidence.importance["chosen"]),
         "frontier": figures.frontier(evidence.pruning),
