@@ -21,6 +21,7 @@ def asked(checkout: Path, name: str) -> dict[str, Any] | None:
     return found
 
 
+@pytest.mark.slow
 def test_training_is_asked_about_until_it_has_begun_and_the_ledger_keeps_who_approved(
     encoded_checkout: Path,
 ) -> None:
