@@ -14,7 +14,7 @@ from prefect.runtime import deployment, flow_run
 
 from pipeline.dvc_command import dvc
 from pipeline.dvc_graph import Step
-from pipeline.runner import environment
+from pipeline.runner import StageFailed, environment
 from pipeline.stage_output import StageOutput
 from stages.core.spending import Spending, spending_from_json
 from stages.privacy.approval import Approval
@@ -99,6 +99,7 @@ def _asked(root: Path, step: Step) -> Spending | None:
     command = [sys.executable, "-m", "stages.core.asked", step.name]
     found = subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True)
     if found.returncode:
-        said = found.stderr.splitlines()
-        raise ValueError(said[-1] if said else f"{step.name} does not say what it would spend")
+        said = found.stderr.splitlines() or ["it does not say what it would spend"]
+        reason = said[-1].removeprefix(f"stages.{step.name}: ")
+        raise StageFailed(step.name, reason, found.returncode, tuple(said))
     return spending_from_json(found.stdout)

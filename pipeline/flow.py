@@ -26,6 +26,7 @@ from pipeline.artifacts import ProgressArtifact, publish_results
 from pipeline.deployed.clone import prepare, run_name
 from pipeline.deployed.handing_over import hand_over
 from pipeline.dvc_graph import Step, read_steps, recorded
+from pipeline.flow_log import tell_failures_in_a_sentence
 from pipeline.runner import Outcome, Runner, StageFailed
 from stages.core.entry import end_with_parent
 
@@ -81,6 +82,7 @@ def finetune(
 
     Guarantee: however the run ends, unless it is killed, what its stages left is handed over.
     """
+    tell_failures_in_a_sentence()
     root, run = Path.cwd(), run_name(str(flow_run.name), UUID(flow_run.id))
     if deployment.id is not None:
         end_with_parent()  # a worker that is killed leaves no run behind, whose stages would leave none

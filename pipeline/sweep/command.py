@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,7 +43,8 @@ def sweep_command(path: Path, out: Path, *, jobs: int, spend: bool) -> None:
 
     with failures_told(), alone(), with_identity(root), threads_of(jobs, base["speed"]["threads"]):
         with of_the_checkout(new_release=is_public), _clones(root, jobs * bool(missing), inputs) as clones:
-            rows = sweep(root, points, Clones(clones), jobs)
+            with _last_word():
+                rows = sweep(root, points, Clones(clones), jobs)
     write_text(out, csv_of(rows))
     Console().print(shown(rows, points))
     print(f"{len(rows)} runs, {len(missing)} of them new; {out}")
@@ -54,6 +56,15 @@ def _require_meant(population: Population, releases: int, is_meant: bool) -> Non
             f"this sweep is {releases} releases on population '{population.name}', which is not public: say "
             "--spend if that is meant; each is charged, and the ledger's limit stands"
         )
+
+
+@contextmanager
+def _last_word() -> Iterator[None]:
+    """Leave the last line to the command: Prefect says goodbye of its own server when the process ends."""
+    try:
+        yield
+    finally:
+        logging.getLogger("prefect").setLevel(logging.WARNING)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from pipeline.compare.clones import Clone
 from pipeline.compare.experiments import TARGETS, known, result
+from pipeline.flow_log import tell_failures_in_a_sentence
 from pipeline.runner import Stopped
 from pipeline.sweep.points import Point
 
@@ -75,6 +76,7 @@ def sweep(root: Path, points: Sequence[Point], clones: Clones, at_once: int) -> 
     The first that fails ends the sweep, once the others that run have ended; Ctrl-C and SIGTERM end those
     too, which keep their finished steps. A later call goes on.
     """
+    tell_failures_in_a_sentence()
     made = known(root, "sweep")
     missing = [point for point in {point.name: point for point in points}.values() if point.name not in made]
     pool: ThreadPoolTaskRunner[None] = ThreadPoolTaskRunner(max_workers=at_once)

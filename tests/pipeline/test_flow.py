@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect.artifacts import Artifact
@@ -45,15 +46,20 @@ def test_a_crash_is_tried_again_and_resumes(
 
 
 @pytest.mark.slow
-def test_a_mistake_is_told_once(server: None, small_pipeline: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("approval", "begun"), [("none", 1), ("person", 0)])
+def test_a_mistake_is_told_once(
+    server: None, small_pipeline: Path, caplog: pytest.LogCaptureFixture, approval: Any, begun: int
+) -> None:
+    """Where a person would be asked, the stage is refused before it begins, in the same words."""
     params = small_pipeline / "params.yaml"
     params.write_text(params.read_text().replace("steps: 3", "stepz: 3"))
     with pytest.raises(
         StageFailed, match=r"count: params.yaml: section 'count' has unknown keys \['stepz'\]"
     ):
-        finetune(targets=["count", "account"])
-    assert len([line for line in caplog.messages if line == "Running stage 'count':"]) == 1
+        finetune(targets=["count", "account"], approval=approval)
+    assert len([line for line in caplog.messages if line == "Running stage 'count':"]) == begun
     assert "Running stage 'account':" not in caplog.messages
+    assert [record.exc_text or record.exc_info for record in caplog.records if record.exc_info] == []
 
 
 @pytest.mark.slow

@@ -50,6 +50,7 @@ with joined("cpu") as ranks:
     encoded = _encoded(loaded.family.slot_width(loaded.model), loaded.model.dtype, 1, image)
     model = attach(loaded.model, trainable(), loaded.family, seed=0)
     shard_base(model, "cpu", ranks)
+    loaded.family.forget_tower(model)
     layers = TrainableLayers.of(model, first_axis("llava"))
     learner = Learner(model, loaded.family, layers, encoded, replace(_speed(False), shard_base=True), ranks)
     learner = replace(synthetic_learner(learner, [Shape(12, 3, 16)] * 4), bounds=Bounds(4, 2**62))
