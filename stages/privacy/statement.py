@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from stages.core.rounding import rounded_up
 from stages.privacy.charges import deciding_accountant, spent
 from stages.privacy.ledger_evidence import read_ledger, require_settled, total_json
 from stages.privacy.plan import Plan
+from stages.privacy.rounding import rounded_up
 
 VERSION = 3
 LIMITS = (

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from stages.core.rounding import rounded_up
+from stages.privacy.rounding import rounded_up
 
 
 def percent(value: float | None, places: int = 1) -> str:

@@ -9,10 +9,10 @@ from stored_evidence import read, replaced
 
 from stages.core.canonical import canonical_json
 from stages.core.entry import quiet_accountants
-from stages.core.rounding import rounded_up
 from stages.privacy.accounting import ACCOUNTANT, PURE, accountant_of, step_event
 from stages.privacy.audit import audit_of
 from stages.privacy.evidence import STATEMENT
+from stages.privacy.rounding import rounded_up
 from stages.privacy.stated_accountant import accountant_findings
 from stages.privacy.statement import sentence, to_nearest
 
