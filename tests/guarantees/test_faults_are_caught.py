@@ -21,7 +21,7 @@ def at_length(fault: Fault) -> object:
     return pytest.param(fault, id=fault.name, marks=pytest.mark.slow if long else ())
 
 
-@pytest.mark.parametrize("fault", map(at_length, FAULTS))
+@pytest.mark.parametrize("fault", [at_length(fault) for fault in FAULTS])
 def test_a_planted_fault_is_caught_for_what_it_is(fault: Fault) -> None:
     said = fault.said(seed=1)
     assert fault.is_caught(said), said
@@ -29,7 +29,7 @@ def test_a_planted_fault_is_caught_for_what_it_is(fault: Fault) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "look", dict.fromkeys(fault.look for fault in FAULTS if fault.inject is not nullcontext)
+    "look", list(dict.fromkeys(fault.look for fault in FAULTS if fault.inject is not nullcontext))
 )
 def test_who_catches_a_fault_of_the_engine_says_nothing_of_the_sound_one(look) -> None:
     assert look(1) is None
