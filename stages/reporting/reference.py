@@ -70,7 +70,7 @@ def _commit(named: str) -> str:
     if found is None:
         raise ValueError(
             f"report.nonprivate names {named!r}, which is no commit, branch or experiment here: fetch it "
-            " (an experiment by `dvc exp pull REMOTE NAME`), or set it to null"
+            "(an experiment by `dvc exp pull REMOTE NAME`), or set it to null"
         )
     return found
 
