@@ -62,15 +62,14 @@ class Rehearsals:
 
     def reached(self, method: Method, epsilon: float | None) -> list[list[float]]:
         """Return for each of the method's settings what it reaches on the stand-in from every start."""
-        starts = self.grid.starts
         own = (self.base, self.grid, method.params)
         runs = [
             params_of(*own, settings, at(epsilon), {"seed": {"start": start}})
+            for start in self.grid.starts  # settings of one start in a row, which share what they begin with
             for settings in method.choose
-            for start in starts
         ]
         found = self._asked({"what": "accuracies", "runs": runs}, f"settings of {method.name}")
-        return [found[place : place + len(starts)] for place in range(0, len(found), len(starts))]
+        return [found[place :: len(method.choose)] for place in range(len(method.choose))]
 
     def costs(self, runs: list[dict[str, Any]]) -> dict[str, Any]:
         """Return time and bytes of a step of each run, relative to the first, and the machine."""

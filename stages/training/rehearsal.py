@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+from torch import Tensor
+
 from stages.core.params import read_section
 from stages.core.ranks import ALONE
 from stages.core.seed import Seed
@@ -101,16 +103,39 @@ class Rehearsal:
         """Return a fresh model with adapters over ``encoded``, prepared as for the real run."""
         return learner_for(self, self.plan(), encoded, speed, ALONE, None)
 
-    def accuracy(self, encoded: EncodedSet, heldout: EncodedSet, speed: Speed) -> float:
-        """Train on ``encoded``, both sets public, and return the share of exact answers on ``heldout``."""
-        learner = self.learner(encoded, speed)
-        rehearse(learner, self.plan_among(len(encoded.rows_by_unit())), self.choices())
-        found = accuracy_by_kind("score", learner.model, learner.family, heldout, speed.micro_batch)["all"]
-        return found.correct / found.rows
-
     def choices(self) -> Choices:
         """Return the public choices of the run."""
         return Choices(self.optim, self.update, self.seed.start)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A rehearsal's learner before its first step, for all runs that differ in what steps do with a look."""
+
+    run: Rehearsal
+    learner: Learner
+    heldout: EncodedSet
+    start_P: Tensor
+    """What the weights that learn are before the first step, shape (P,)."""
+
+    @classmethod
+    def of(cls, run: Rehearsal, encoded: EncodedSet, heldout: EncodedSet, speed: Speed) -> Self:
+        """Prepare a learner over ``encoded``; both sets are public."""
+        learner = run.learner(encoded, speed)
+        return cls(run, learner, heldout, learner.trainable.flat())
+
+    def serves(self, run: Rehearsal) -> bool:
+        """Tell whether ``run`` begins with the same learner: it differs in optimizer and pruning alone."""
+        return replace(run, optim=self.run.optim, update=self.run.update) == self.run
+
+    def accuracy(self, run: Rehearsal) -> float:
+        """Train ``run`` from the start and return the share of held-out rows that it answers exactly."""
+        learner = self.learner
+        learner.trainable.assign(self.start_P)
+        rehearse(learner, run.plan_among(len(learner.encoded.rows_by_unit())), run.choices())
+        micro_batch = learner.speed.micro_batch
+        found = accuracy_by_kind("score", learner.model, learner.family, self.heldout, micro_batch)["all"]
+        return found.correct / found.rows
 
 
 def rehearse(learner: Learner, plan: Plan, choices: Choices) -> float:

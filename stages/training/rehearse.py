@@ -32,7 +32,7 @@ from stages.training.learner import Learner
 from stages.training.mechanism import Mechanism
 from stages.training.micro_batches import Bounds, Units
 from stages.training.optimizer import Optim
-from stages.training.rehearsal import Rehearsal
+from stages.training.rehearsal import Prepared, Rehearsal
 from stages.training.step_memory import StepMemory, without_values_of
 from stages.training.whole_step import whole_step
 from stages.vlm.encoder import encode_set
@@ -112,11 +112,18 @@ class Step:
 
 
 def accuracies(runs: list[dict[str, Any]], records: Records) -> list[float]:
-    """Train each run on the stand-in and return the share of held-out rows that it answers exactly."""
-    found = []
+    """Train each run on the stand-in and return the share of held-out rows that it answers exactly.
+
+    Runs in a row that begin with the same learner share it.
+    """
+    found: list[float] = []
+    prepared = None
     for params in runs:
         run = Rehearsal.of(params)
-        found.append(run.accuracy(*records.of(run, _only_budget(params)), records.speed))
+        if prepared is None or not prepared.serves(run):
+            prepared = None  # its model goes before the next is loaded
+            prepared = Prepared.of(run, *records.of(run, _only_budget(params)), records.speed)
+        found.append(prepared.accuracy(run))
     return found
 
 

@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from models import PRUNED, rows, speed
 from stages.core.params import read_params
-from stages.training.rehearsal import Rehearsal
+from stages.training.learner import Learner
+from stages.training.rehearsal import Prepared, Rehearsal, rehearse
 from stages.vlm.encoder import encode_set
 from stages.vlm.family import load
 
@@ -41,9 +44,35 @@ def test_without_privacy_there_is_no_noise_to_scale(rehearsal: Rehearsal) -> Non
     assert plain.plan_among(30).noise_multiplier is None
 
 
-def test_it_trains_and_answers_held_out_rows(rehearsal: Rehearsal, tiny_llava: Path) -> None:
+def test_every_setting_is_tried_from_the_same_start(
+    rehearsal: Rehearsal, tiny_llava: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded = load(tiny_llava)
-    train, heldout = (encode_set(loaded, rows(units, 2), PRUNED) for units in (8, 3))
-    assert 0.0 <= rehearsal.accuracy(train, heldout, speed()) <= 1.0
-    learner = rehearsal.learner(train, speed())
-    assert float(learner.trainable.flat().abs().sum()) > 0
+    sets = [encode_set(loaded, rows(units, 2), PRUNED) for units in (8, 3)]
+    prepared = Prepared.of(rehearsal, *sets, speed())
+    begun, ended = [], []
+
+    def watched(learner: Learner, *given: Any) -> float:
+        begun.append(learner.trainable.flat())
+        seconds = rehearse(learner, *given)
+        ended.append(learner.trainable.flat())
+        return seconds
+
+    monkeypatch.setattr("stages.training.rehearsal.rehearse", watched)
+    faster = replace(rehearsal, optim=replace(rehearsal.optim, learning_rate=0.05))
+    for run in (rehearsal, faster):
+        assert prepared.serves(run) and 0.0 <= prepared.accuracy(run) <= 1.0
+    fresh = rehearsal.learner(sets[0], speed()).trainable.flat()
+    assert torch.equal(begun[0], fresh) and torch.equal(begun[1], fresh)
+    assert not torch.equal(ended[0], fresh)
+
+
+def test_a_run_that_begins_otherwise_gets_a_learner_of_its_own(
+    rehearsal: Rehearsal, tiny_llava: Path
+) -> None:
+    encoded = encode_set(load(tiny_llava), rows(4, 2), PRUNED)
+    prepared = Prepared.of(rehearsal, encoded, encoded, speed())
+    assert not prepared.serves(
+        replace(rehearsal, seed=replace(rehearsal.seed, start=rehearsal.seed.start + 1))
+    )
+    assert not prepared.serves(replace(rehearsal, target=replace(rehearsal.target, epsilon=2.0)))
