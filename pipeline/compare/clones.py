@@ -42,10 +42,17 @@ class Clone:
         dvc(folder, "checkout", "--quiet", "--allow-missing")  # the rest comes from the run cache
         return cls(root, Runner(folder))
 
+    def reset(self) -> None:
+        """Bring back what is committed: DVC then knows of the checkout's run, and of none made here."""
+        git(self.runner.root, "reset", "--quiet", "--hard")
+
     def run(self, name: str, changes: Mapping[str, str], targets: Sequence[str]) -> None:
-        """Run an experiment and hand it to the checkout; raises as ``Runner.run``."""
+        """Run an experiment and hand it to the checkout; raises as ``Runner.run``.
+
+        Without a ``reset`` it goes on from what the last one left, and what both need does not run again:
+        ``changes`` names every parameter that any experiment of this clone changes, so nothing is inherited.
+        """
         folder = self.runner.root
-        git(folder, "reset", "--quiet", "--hard")
         self.runner.experiment(name, changes, targets)
         refs = git(folder, "for-each-ref", "--format=%(refname)", "refs/exps").splitlines()
         for ref in refs:

@@ -12,7 +12,6 @@ from pipeline.compare.experiments import (
     known,
     result,
     run_missing,
-    unlike_first,
 )
 from pipeline.compare.figures import charts
 from pipeline.compare.grid import Arm, Grid, arms, at, budgets, params_of, read_grid
@@ -112,7 +111,7 @@ def _runs(root: Path, base: dict[str, Any], grid: Grid, every: list[Arm], code: 
         folder = scratch_folder("compare", "clones")
         clones = [Clone.of(root, folder / str(job), linked) for job in range(min(jobs, len(missing)))]
         done = iter(range(1, len(missing) + 1))
-        run_missing(clones, unlike_first(missing), lambda: advance(next(done)))
+        run_missing(clones, missing, lambda: advance(next(done)))
         for clone in clones:
             clone.remove()
     made = known(root)

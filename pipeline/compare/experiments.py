@@ -24,6 +24,9 @@ TARGETS = ("evaluate", "account")
 """What a comparison reads of a run; everything upstream of these runs, or is taken from DVC's cache."""
 _DECIDES_NOTHING = ("ledger", "report", "run_key", "speed")
 """Sections of params.yaml that change no result."""
+_ENCODES = ("calibrate", "tokens", "model", "data")
+_CALIBRATES = (*_ENCODES, "trainable", "estimator")
+"""Sections that decide what a run does before it is planned."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,36 @@ def unlike_first(experiments: Sequence[Experiment]) -> list[Experiment]:
     """
     rules: dict[bytes, list[Experiment]] = {}
     for each in experiments:
-        rule = canonical_json({key: each.arm.params[key] for key in ("calibrate", "tokens", "model", "data")})
-        rules.setdefault(rule, []).append(each)
+        rules.setdefault(_of(each, _ENCODES), []).append(each)
     return [group[0] for group in rules.values()] + [each for group in rules.values() for each in group[1:]]
+
+
+class Waiting:
+    """Experiments that have not begun; a clone goes on with those that need what its last one prepared.
+
+    DVC's run cache keeps no stage that writes evidence, so such a stage is up to date in a clone, or runs.
+    """
+
+    def __init__(self, experiments: Sequence[Experiment]) -> None:
+        """Wait for clones."""
+        self._left = unlike_first(experiments)
+        self._prepared: dict[int, bytes] = {}
+
+    def next(self, clone: int) -> Experiment | None:
+        """Return the next one for a clone, told by its place; None where none is left."""
+        if not self._left:
+            return None
+        own, others = self._prepared.get(clone), set(self._prepared.values())
+        needs = [_of(each, _CALIBRATES) for each in self._left]
+        alike = (place for place, need in enumerate(needs) if need == own)
+        unlike = (place for place, need in enumerate(needs) if need not in others)
+        place = next(alike, next(unlike, 0))
+        self._prepared[clone] = needs[place]
+        return self._left.pop(place)
+
+
+def _of(experiment: Experiment, sections: Sequence[str]) -> bytes:
+    return canonical_json({key: experiment.arm.params[key] for key in sections})
 
 
 def named(of: str, params: Mapping[str, Any], code: str) -> str:
@@ -117,13 +147,12 @@ def run_missing(clones: Sequence[Clone], missing: Sequence[Experiment], done: Ca
     The first that fails stops all; what the others have begun a later call goes on with, or abandons where
     it stands in the way.
     """
-    waiting = iter(missing)
-    gate = threading.Lock()
+    waiting, gate = Waiting(missing), threading.Lock()
 
-    def work(clone: Clone) -> None:
+    def work(place: int, clone: Clone) -> None:
         while True:
             with gate:
-                each = next(waiting, None)
+                each = waiting.next(place)
             if each is None:
                 return
             clone.run(each.name, each.changes, TARGETS)
@@ -131,7 +160,7 @@ def run_missing(clones: Sequence[Clone], missing: Sequence[Experiment], done: Ca
                 done()
 
     with ThreadPoolExecutor(max(1, len(clones))) as pool:
-        futures = [pool.submit(work, clone) for clone in clones]
+        futures = [pool.submit(work, *each) for each in enumerate(clones)]
         try:
             for future in as_completed(futures):
                 future.result()

@@ -38,6 +38,7 @@ class Clones:
         try:
             if self._ends.is_set():
                 raise Stopped(f"{name}: another point failed before it began")
+            clone.reset()  # a point that the checkout has run spends nothing
             clone.run(name, changes, TARGETS)
         except BaseException:
             self._ends.set()  # before anybody else can take the clone

@@ -9,6 +9,7 @@ from subprocess import CompletedProcess
 import pytest
 from checkout import edit_params, run
 from commands import commands
+from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[3]
 GRID = """
@@ -36,6 +37,7 @@ variants:
   list: [{name: random updates, group: control, params: {update: {prune: random}}}]
 quick: {epsilons: [8.0], starts: [0], settings: 2, without_noise: false, variants: false, params: {}}
 """
+SAYS = {"pruned": ("dominant_contextual", "block"), "plain": ("all", "all")}
 NOBODY = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
 
 
@@ -66,6 +68,9 @@ def test_runs_are_experiments_that_are_found_again_and_the_checkout_stays(ran_ch
     assert sorted(row["experiment"] for row in rows) == sorted(ref.rpartition("/")[2] for ref in made)
     for row in rows:
         assert 0 < float(row["spent"]) <= 8.0 and float(row["time_ratio"]) > 0
+        ref = next(ref for ref in made if ref.endswith(row["experiment"]))
+        own = YAML(typ="safe").load(run(ran_checkout, "git", "show", f"{ref}:params.yaml").stdout)
+        assert (own["tokens"]["select"], own["update"]["prune"]) == SAYS[row["name"]], "nothing is inherited"
     assert float(rows[0]["bytes_ratio"]) < float(rows[1]["bytes_ratio"])
     assert "| pruned |" in said and (ran_checkout / "scratch/table/accuracy.svg").is_file()
     assert "Methods under one accountant" in (ran_checkout / "scratch/table/index.html").read_text()

@@ -1,13 +1,14 @@
 """What a comparison would run: every run spells all that any changes, and broken grids are refused."""
 
 from copy import deepcopy
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.compare.experiments import experiments_of, spelled, unlike_first
+from pipeline.compare.experiments import Experiment, Waiting, experiments_of, spelled, unlike_first
 from pipeline.compare.grid import Grid, arms, budgets, changed_keys, read_grid
 from pipeline.presets import leaves
 from stages.core.params import read_params
@@ -151,3 +152,23 @@ def test_runs_that_begin_together_have_different_features() -> None:
     rules = [str((each.arm.params["calibrate"], each.arm.params["tokens"])) for each in ordered]
     kinds = len(set(rules))
     assert kinds == 5 and len(set(rules[:kinds])) == kinds
+
+
+def test_a_clone_goes_on_with_runs_that_need_what_it_has_prepared() -> None:
+    grid = read_grid(COMMITTED)
+    made = experiments_of(BASE, list(arms(BASE, grid, first_settings(grid))), "code")
+    waiting = Waiting(made)
+    given: list[list[Experiment]] = [[], []]
+    while (each := waiting.next(len(given[0]) > len(given[1]))) is not None:
+        given[len(given[0]) > len(given[1])].append(each)
+    assert sorted(each.name for each in sum(given, [])) == sorted(each.name for each in made)
+
+    def needs(each: Experiment) -> str:
+        return str(
+            [each.arm.params[section] for section in ("calibrate", "tokens", "trainable", "estimator")]
+        )
+
+    kinds = len({needs(each) for each in made})
+    begun = sum(1 + sum(needs(a) != needs(b) for a, b in pairwise(own)) for own in given)
+    assert needs(given[0][0]) != needs(given[1][0])
+    assert kinds <= begun <= kinds + len(given), "a rule is prepared again only to share what is left"
