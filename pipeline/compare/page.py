@@ -85,8 +85,8 @@ def _targets(runs: Sequence[Run], costs: Sequence[Cost], grid: Grid) -> str:
     for epsilon, most in ((8.0, 5.0), (3.0, 10.0)):
         if (ours, epsilon) in mean and (ours, None) in mean:
             lost = 100 * (mean[ours, None] - mean[ours, epsilon])
-            apart = f"{abs(lost):.1f} points {'below' if lost > 0 else 'above'} no privacy"
-            text = f"{ours} at epsilon {epsilon:g}: {apart}, wanted {most:g} below at most"
+            told = f"{abs(lost):.1f} points {'below' if lost > 0 else 'above'} no privacy"
+            text = f"{ours} at epsilon {epsilon:g}: {told}, wanted {most:g} below at most"
             said.append(_verdict(text, lost <= most))
     return "\n".join(said)
 
