@@ -54,10 +54,13 @@ class Rehearsal:
     backbone: Path
     public: Path
     pruning: Path
+    budget: tuple[int, int] | None
+    """Dominant and contextual tokens, where calibrate may choose one candidate alone; None: what it chose."""
 
     @classmethod
     def of(cls, params: dict[str, Any]) -> Self:
         """Read what ``params`` say; the files are those of the checkout."""
+        candidates = params["calibrate"]["candidates"]
         return cls(
             target=read_section(params, "privacy", Target),
             population=read_section(params, "population", Population),
@@ -72,6 +75,7 @@ class Rehearsal:
             backbone=Path("models/backbone"),
             public=Path("data/records/public"),
             pruning=Path("data/calibrate/pruning.json"),
+            budget=tuple(candidates[0]) if len(candidates) == 1 else None,
         )
 
     def plan(self) -> Plan:

@@ -51,14 +51,11 @@ class Records:
     code: Any
     """What changes with the records and with the code that encodes them."""
 
-    def of(self, run: Rehearsal, budget: tuple[int, int] | None) -> tuple[EncodedSet, EncodedSet]:
-        """Return rows to train on and held-out rows, under the rule of a run; four units in five train.
-
-        ``budget`` is the one that calibrate may choose from, where there is one alone.
-        """
+    def of(self, run: Rehearsal) -> tuple[EncodedSet, EncodedSet]:
+        """Return rows to train on and held-out rows, under the rule of a run; four units in five train."""
         chosen = read_json(run.pruning)["chosen"]
-        if budget is not None:
-            chosen |= {"dominant": budget[0], "contextual": budget[1]}
+        if run.budget is not None:
+            chosen |= {"dominant": run.budget[0], "contextual": run.budget[1]}
         rule = Rule(**asdict(run.tokens), **chosen)
         decides = [asdict(rule), self.code, run.model.precision, self.speed.device]
         key = hashlib.sha256(canonical_json(decides)).hexdigest()[:32]
@@ -122,7 +119,7 @@ def accuracies(runs: list[dict[str, Any]], records: Records) -> list[float]:
         run = Rehearsal.of(params)
         if prepared is None or not prepared.serves(run):
             prepared = None  # its model goes before the next is loaded
-            prepared = Prepared.of(run, *records.of(run, _only_budget(params)), records.speed)
+            prepared = Prepared.of(run, *records.of(run), records.speed)
         found.append(prepared.accuracy(run))
     return found
 
@@ -132,7 +129,7 @@ def costs(runs: list[dict[str, Any]], records: Records, units: int, pairs: int) 
     steps = []
     for params in runs:
         run = Rehearsal.of(params)
-        encoded, _ = records.of(run, _only_budget(params))
+        encoded, _ = records.of(run)
         steps.append(Step.of(run, encoded, units, records.speed))
     for step in steps:
         step.seconds()  # the first one allocates
@@ -147,11 +144,6 @@ def costs(runs: list[dict[str, Any]], records: Records, units: int, pairs: int) 
         for own, peak in zip(ratios, peaks, strict=True)
     ]
     return {"about": _here(), "rows": rows}
-
-
-def _only_budget(params: dict[str, Any]) -> tuple[int, int] | None:
-    candidates = params["calibrate"]["candidates"]
-    return tuple(candidates[0]) if len(candidates) == 1 else None
 
 
 def _is_held_out(row: Row) -> bool:
