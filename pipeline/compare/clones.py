@@ -39,7 +39,7 @@ class Clone:
             _link(root / path, folder / path)
         cache = dvc(root, "cache", "dir").splitlines()[-1]
         dvc(folder, "cache", "dir", "--local", cache)
-        dvc(folder, "checkout", "--quiet", "--allow-missing")  # the rest comes from the run cache
+        dvc(folder, "checkout", "--quiet", "--allow-missing")  # what is missing a run makes, or DVC has kept
         return cls(root, Runner(folder))
 
     def reset(self) -> None:

@@ -25,6 +25,7 @@ TARGETS = ("evaluate", "account")
 _DECIDES_NOTHING = ("ledger", "report", "run_key", "speed")
 """Sections of params.yaml that change no result."""
 _ENCODES = ("calibrate", "tokens", "model", "data")
+"""Sections that decide what features are."""
 _CALIBRATES = (*_ENCODES, "trainable", "estimator")
 """Sections that decide what a run does before it is planned."""
 
@@ -68,20 +69,18 @@ class Waiting:
 
     def __init__(self, experiments: Sequence[Experiment]) -> None:
         """Wait for clones."""
-        self._left = unlike_first(experiments)
+        self._left = [(_of(each, _CALIBRATES), each) for each in unlike_first(experiments)]
         self._prepared: dict[int, bytes] = {}
 
     def next(self, clone: int) -> Experiment | None:
         """Return the next one for a clone, told by its place; None where none is left."""
         if not self._left:
             return None
-        own, others = self._prepared.get(clone), set(self._prepared.values())
-        needs = [_of(each, _CALIBRATES) for each in self._left]
-        alike = (place for place, need in enumerate(needs) if need == own)
-        unlike = (place for place, need in enumerate(needs) if need not in others)
-        place = next(alike, next(unlike, 0))
-        self._prepared[clone] = needs[place]
-        return self._left.pop(place)
+        own, all_of_them = self._prepared.get(clone), set(self._prepared.values())
+        found = min(self._left, key=lambda waits: (waits[0] != own, waits[0] in all_of_them))
+        self._left.remove(found)
+        self._prepared[clone], experiment = found
+        return experiment
 
 
 def _of(experiment: Experiment, sections: Sequence[str]) -> bytes:
