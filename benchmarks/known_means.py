@@ -43,10 +43,11 @@ class Mean:
 def reached(asked: Rehearsals, method: Method) -> Mean:
     """Train one mean with every setting from every start."""
     is_private = method.params.get("estimator", {}).get("kind") != "nonprivate"
-    each = asked.reached(method, asked.grid.epsilons[0] if is_private else None)
+    epsilon = asked.grid.epsilons[0] if is_private else None
+    from_starts = [asked.reached(method, (epsilon,), start)[epsilon] for start in asked.grid.starts]
     means = [
-        Mean(method.name, _said(settings), tuple(own))
-        for settings, own in zip(method.choose, each, strict=True)
+        Mean(method.name, _said(settings), own)
+        for settings, own in zip(method.choose, zip(*from_starts, strict=True), strict=True)
     ]
     return max(means, key=lambda mean: mean.middle)
 

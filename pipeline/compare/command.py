@@ -14,7 +14,7 @@ from pipeline.compare.experiments import (
     run_missing,
 )
 from pipeline.compare.figures import charts
-from pipeline.compare.grid import Arm, Grid, arms, at, budgets, params_of, read_grid
+from pipeline.compare.grid import Arm, Grid, arms, at, params_of, read_grid
 from pipeline.compare.html import html_page
 from pipeline.compare.page import page
 from pipeline.compare.rehearsals import Choice, Rehearsals
@@ -47,7 +47,7 @@ def compare_command(path: Path, out: Path, *, quick: bool, jobs: int) -> None:
     asked = Rehearsals(Runner(root), base, grid, code)
     with failures_told(), alone(), with_identity(root):
         with threads_of(jobs, base["speed"]["threads"]):
-            choices = _choices(asked, grid, jobs)
+            choices = _choices(asked, jobs)
             chosen = {(choice.method, choice.epsilon): choice.best for choice in choices}
             every = list(arms(base, grid, chosen))
             runs = _runs(root, base, grid, every, code, jobs)
@@ -94,8 +94,8 @@ def _inputs(base: dict[str, Any], grid: Grid) -> list[Path]:
     return sorted(found.union(*(inputs_of(params_of(base, grid, method.params)) for method in grid.methods)))
 
 
-def _choices(asked: Rehearsals, grid: Grid, jobs: int) -> list[Choice]:
-    total = sum(len(budgets(grid, method)) for method in grid.methods)
+def _choices(asked: Rehearsals, jobs: int) -> list[Choice]:
+    total = len(asked.tries())
     with progress("compare: settings", total) as advance:
         done = iter(range(1, total + 1))
         return asked.choices(jobs, lambda: advance(next(done)))

@@ -1,7 +1,7 @@
 """Settings of every method chosen on public records, and what its steps cost: kept, and asked for once."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from statistics import fmean
@@ -31,6 +31,12 @@ class Choice:
         return self.tried[max(range(len(self.tried)), key=lambda index: self.accuracy[index])]
 
 
+Reached = dict[float | None, list[float]]
+"""At each epsilon, the accuracy of each of a method's settings from one start."""
+Found = Mapping[tuple[str, int], Reached]
+"""By the method's name and the start."""
+
+
 @dataclass(frozen=True)
 class Rehearsals:
     """Asks processes of their own, and keeps their answers in scratch/compare."""
@@ -41,10 +47,12 @@ class Rehearsals:
     code: str
 
     def choices(self, jobs: int, done: Callable[[], None]) -> list[Choice]:
-        """Return what was chosen for every method at every epsilon."""
-        wanted = [(method, epsilon) for method in self.grid.methods for epsilon in budgets(self.grid, method)]
+        """Return what was chosen for every method at every epsilon; calls ``done`` for each of ``tries``."""
         with ThreadPoolExecutor(jobs) as pool:
-            futures = {pool.submit(self._choice, *each): index for index, each in enumerate(wanted)}
+            futures = {
+                pool.submit(self.reached, method, budgets(self.grid, method), start): (method.name, start)
+                for method, start in self.tries()
+            }
             try:
                 for future in as_completed(futures):
                     future.result()
@@ -53,23 +61,36 @@ class Rehearsals:
                 pool.shutdown(wait=False, cancel_futures=True)
                 self.runner.stop()
                 raise
-            return [future.result() for future in futures]
+        found = {key: future.result() for future, key in futures.items()}
+        return [
+            self._choice(method, epsilon, found)
+            for method in self.grid.methods
+            for epsilon in budgets(self.grid, method)
+        ]
 
-    def _choice(self, method: Method, epsilon: float | None) -> Choice:
-        if len(method.choose) == 1:  # nothing to choose from
+    def tries(self) -> list[tuple[Method, int]]:
+        """Return the methods that have a choice, each with every start."""
+        methods = [method for method in self.grid.methods if len(method.choose) > 1]
+        return [(method, start) for method in methods for start in self.grid.starts]
+
+    def _choice(self, method: Method, epsilon: float | None, found: Found) -> Choice:
+        if len(method.choose) == 1:
             return Choice(method.name, epsilon, method.choose, (0.0,))
-        return Choice(method.name, epsilon, method.choose, tuple(map(fmean, self.reached(method, epsilon))))
+        from_starts = [found[method.name, start][epsilon] for start in self.grid.starts]
+        return Choice(method.name, epsilon, method.choose, tuple(map(fmean, zip(*from_starts, strict=True))))
 
-    def reached(self, method: Method, epsilon: float | None) -> list[list[float]]:
-        """Return for each of the method's settings what it reaches on the stand-in from every start."""
+    def reached(self, method: Method, epsilons: Sequence[float | None], start: int) -> Reached:
+        """Return what the settings reach on the stand-in from one start: runs in a row share its learner."""
+        keys = [(epsilon, settings) for epsilon in epsilons for settings in method.choose]
         own = (self.base, self.grid, method.params)
         runs = [
-            params_of(*own, settings, at(epsilon), {"seed": {"start": start}})
-            for start in self.grid.starts  # settings of one start in a row, which share what they begin with
-            for settings in method.choose
+            params_of(*own, settings, at(epsilon), {"seed": {"start": start}}) for epsilon, settings in keys
         ]
-        found = self._asked({"what": "accuracies", "runs": runs}, f"settings of {method.name}")
-        return [found[place :: len(method.choose)] for place in range(len(method.choose))]
+        accuracies = self._asked({"what": "accuracies", "runs": runs}, f"settings of {method.name}")
+        found: Reached = {}
+        for (epsilon, _), accuracy in zip(keys, accuracies, strict=True):
+            found.setdefault(epsilon, []).append(accuracy)
+        return found
 
     def costs(self, runs: list[dict[str, Any]]) -> dict[str, Any]:
         """Return time and bytes of a step of each run, relative to the first, and the machine."""

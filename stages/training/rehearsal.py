@@ -129,8 +129,9 @@ class Prepared:
         return cls(run, learner, heldout, learner.trainable.flat())
 
     def serves(self, run: Rehearsal) -> bool:
-        """Tell whether ``run`` begins with the same learner: it differs in optimizer and pruning alone."""
-        return replace(run, optim=self.run.optim, update=self.run.update) == self.run
+        """Tell whether ``run`` begins with the same learner: only noise, optimizer or pruning differ."""
+        own = self.run
+        return replace(run, target=own.target, optim=own.optim, update=own.update) == own
 
     def accuracy(self, run: Rehearsal) -> float:
         """Train ``run`` from the start and return the share of held-out rows that it answers exactly."""

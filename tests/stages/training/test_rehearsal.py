@@ -2,14 +2,15 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from models import PRUNED, rows, speed
 from stages.core.params import read_params
+from stages.privacy.plan import Plan
 from stages.training.learner import Learner
+from stages.training.loop import Choices
 from stages.training.rehearsal import Prepared, Rehearsal, rehearse
 from stages.vlm.encoder import encode_set
 from stages.vlm.family import load
@@ -50,20 +51,23 @@ def test_every_setting_is_tried_from_the_same_start(
     loaded = load(tiny_llava)
     sets = [encode_set(loaded, rows(units, 2), PRUNED) for units in (8, 3)]
     prepared = Prepared.of(rehearsal, *sets, speed())
-    begun, ended = [], []
+    begun, ended, noise = [], [], []
 
-    def watched(learner: Learner, *given: Any) -> float:
+    def watched(learner: Learner, plan: Plan, choices: Choices) -> float:
         begun.append(learner.trainable.flat())
-        seconds = rehearse(learner, *given)
+        noise.append(plan.noise_multiplier)
+        seconds = rehearse(learner, plan, choices)
         ended.append(learner.trainable.flat())
         return seconds
 
     monkeypatch.setattr("stages.training.rehearsal.rehearse", watched)
     faster = replace(rehearsal, optim=replace(rehearsal.optim, learning_rate=0.05))
-    for run in (rehearsal, faster):
+    nearer = replace(rehearsal, target=replace(rehearsal.target, epsilon=1.0))
+    for run in (rehearsal, faster, nearer):
         assert prepared.serves(run) and 0.0 <= prepared.accuracy(run) <= 1.0
     fresh = rehearsal.learner(sets[0], speed()).trainable.flat()
     assert torch.equal(begun[0], fresh) and torch.equal(begun[1], fresh)
+    assert torch.equal(begun[2], fresh) and noise[0] == noise[1] < noise[2], "each epsilon has its noise"
     assert not torch.equal(ended[0], fresh) and float(fresh.abs().sum()) > 0
 
 
@@ -76,4 +80,5 @@ def test_a_run_that_begins_otherwise_gets_a_learner_of_its_own(
         replace(rehearsal, seed=replace(rehearsal.seed, start=rehearsal.seed.start + 1))
     )
     assert not prepared.serves(replace(rehearsal, budget=(3, 1))), "other tokens, other rows"
-    assert not prepared.serves(replace(rehearsal, target=replace(rehearsal.target, epsilon=2.0)))
+    plain = replace(rehearsal.estimator, kind="nonprivate")
+    assert not prepared.serves(replace(rehearsal, estimator=plain)), "another step, and other checks of it"
