@@ -26,7 +26,7 @@ from benchmarks.tiny_directories import TINY, write_directory
 from benchmarks.trainable_section import trainable_section
 from benchmarks.white_box import SPEED
 from stages.core.files import write_json
-from stages.privacy.clipping import Clipping
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.records.encoded import EncodedSet
 from stages.records.row import Message, Row

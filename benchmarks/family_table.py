@@ -23,7 +23,7 @@ from torch import Tensor
 
 from benchmarks.tiny_families import FAMILIES, load_trained, write_family
 from stages.core.files import write_json
-from stages.privacy.clipping import Clipping
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.privacy.unit_gradients import UnitGradients
 from stages.trainable.parts import Part

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from benchmarks.white_box import seeded_noise
 from stages.core.ranks import Ranks
 from stages.ledger.population_key import PopulationKey
-from stages.privacy.clipping import ClippedSum, Clipping, clip_sum
+from stages.privacy.clipping import ClippedSum, clip_sum
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.noise import NoisySum
 from stages.privacy.prepared_noise import PreparedNoise, StandardNoise
 from stages.privacy.segments import Segments

@@ -20,7 +20,7 @@ from benchmarks.machine import about
 from benchmarks.quartiles import in_words
 from benchmarks.step_cost import CLIP, KEPT, Arm, measure, ours, plain, render
 from stages.core.files import write_json, write_text
-from stages.privacy.clipping import Clipping
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.directions import Directions
 from stages.privacy.noise import add_noise
 from stages.privacy.prepared_noise import PreparedNoise

@@ -22,7 +22,7 @@ from benchmarks.quartiles import in_words, quartiles
 from benchmarks.step_cost import ARMS, CLIP, learner_of, units_of
 from stages.core.files import write_json
 from stages.core.speed import use
-from stages.privacy.clipping import Clipping
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.noise import add_noise
 from stages.privacy.prepared_noise import PreparedNoise
 from stages.privacy.stream import RunKey, Streams

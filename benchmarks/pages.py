@@ -13,7 +13,7 @@ from benchmarks import default_run
 from stages.core.files import read_json, write_text
 from stages.privacy.accountants import table_in_markdown
 from stages.privacy.accounting import Target
-from stages.privacy.clipping import Clipping
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.plan import read_plan
 from stages.privacy.planning import plan_for
 from stages.privacy.population import Population

@@ -24,7 +24,7 @@ from benchmarks.step_cost import ARMS, CLIP, learner_of, units_of
 from stages.core.files import write_json
 from stages.core.launch import launch
 from stages.core.ranks import ALONE, Ranks, is_launched, joined
-from stages.privacy.clipping import Clipping
+from stages.privacy.clipping_rule import Clipping
 from stages.training.allocations import Allocations
 from stages.training.estimators import clipped_gradient_sum
 from stages.training.learner import Learner

@@ -29,7 +29,7 @@ from benchmarks.quartiles import in_words, quartiles
 from benchmarks.trainable_section import trainable_section
 from stages.core.files import write_json
 from stages.core.speed import Speed, use
-from stages.privacy.clipping import Clipping
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.noise import add_noise
 from stages.privacy.prepared_noise import PreparedNoise
 from stages.privacy.stream import RunKey, Streams

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from stages.core.speed import Speed
 from stages.privacy.accounting import Target
-from stages.privacy.clipping import Clipping
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.directions import Directions
 from stages.privacy.one_run_bound import CONFIDENCE, Guesses, epsilon_lower_bound, guess
 from stages.privacy.plan import Plan

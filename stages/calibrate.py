@@ -11,7 +11,7 @@ from stages.core.progress import PARTS, progress
 from stages.core.speed import Speed, use
 from stages.privacy.chain import Split
 from stages.privacy.charge import public_choice
-from stages.privacy.clipping import Groups
+from stages.privacy.clipping_rule import Groups
 from stages.privacy.noised_sum import NoisedMean, NoisedSum
 from stages.privacy.plan import EstimatorKind
 from stages.records.row import rows_by_unit

@@ -3,7 +3,7 @@
 from typing import Any
 
 from stages.privacy.accounting import Target
-from stages.privacy.clipping import Clipping
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.plan import EstimatorKind, Plan
 from stages.privacy.planning import plan_for
 from stages.privacy.population import Population

@@ -14,8 +14,13 @@ def versions() -> dict[str, str]:
 
 def commit() -> str:
     """Return the current Git commit, or ``unknown`` outside a Git checkout."""
+    return said_by_git("rev-parse", "HEAD") or "unknown"
+
+
+def said_by_git(*arguments: str) -> str | None:
+    """Return what Git says, None where it refuses or is not there."""
     try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        found = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return None
     return found.stdout.strip()

@@ -5,7 +5,7 @@ everything a plan can hold is dp_accounting's PLD, pessimistic (methods: section
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -85,12 +85,11 @@ def composed_groups(
     return groups if composition == "parallel" else [[event for group in groups for event in group]]
 
 
-def accountant_of(groups: Iterable[Sequence[dp_accounting.DpEvent]], relation: Relation) -> str:
+def accountant_of(groups: Sequence[Sequence[dp_accounting.DpEvent]], relation: Relation) -> str:
     """Return the name of who decides about groups of events: PLD where it decides about any of them."""
-    events = [list(group) for group in groups]
-    if any(is_nonprivate(event) for group in events for event in group):
+    if any(is_nonprivate(event) for group in groups for event in group):
         return ACCOUNTANT
-    deciding = {cell_of(group, relation).deciding for group in events if leaves(group)}
+    deciding = {cell_of(group, relation).deciding for group in groups if leaves(group)}
     return PURE if deciding == {"pure epsilon"} else ACCOUNTANT
 
 

@@ -4,6 +4,7 @@ Everything here is a pure function of stored evidence, so an auditor rebuilds it
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dp_accounting
@@ -95,8 +96,17 @@ def events_by_split(charges: Sequence[Charge]) -> dict[str, list[dp_accounting.D
     return found
 
 
-def spent(charges: Sequence[Charge], plan: Plan, composition: Composition) -> tuple[float, dict[str, float]]:
-    """Return the epsilon of all charges composed at the plan's delta, and what each valid check says of it.
+@dataclass(frozen=True)
+class Spent:
+    """The epsilon of a pass, who decided about it, and what each valid check says of it."""
+
+    epsilon: float
+    accountant: str
+    checks: Mapping[str, float]
+
+
+def spent(charges: Sequence[Charge], plan: Plan, composition: Composition) -> Spent:
+    """Return what all charges composed spend at the plan's delta.
 
     Guarantee: the pass is (epsilon, delta)-DP for the plan's unit and relation. Checks look at what decides:
     the largest split where splits compose in parallel.
@@ -107,9 +117,8 @@ def spent(charges: Sequence[Charge], plan: Plan, composition: Composition) -> tu
     groups = composed_groups(events, composition)
     checks = [cross_checks(group, plan.delta, plan.relation) for group in groups if group]
     names = set.intersection(*(set(check) for check in checks)) if checks else set()
-    return epsilon, {name: max(check[name] for check in checks) for name in sorted(names)}
-
-
-def deciding_accountant(charges: Sequence[Charge], plan: Plan, composition: Composition) -> str:
-    """Return the name of who decides about all charges composed."""
-    return accountant_of(composed_groups(events_by_split(charges), composition), plan.relation)
+    return Spent(
+        epsilon,
+        accountant_of(groups, plan.relation),
+        {name: max(check[name] for check in checks) for name in sorted(names)},
+    )

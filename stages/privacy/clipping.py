@@ -6,14 +6,12 @@ Shapes: U units in a batch (may be 0), L layers, P trainable weights, flattened.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Rule = Literal["flat", "automatic"]
-Groups = Literal["whole", "layer"]
-Norm = Literal["l2", "l1"]
+from stages.privacy.clipping_rule import Clipping, Norm, Rule
+
 AUTOMATIC_STABILITY = 0.01
 """gamma of automatic clipping (Bu et al. 2023, section 3)."""
 
@@ -38,22 +36,6 @@ class ClippedSum:
                 "sensitivity"
             )
         return ClippedSum(self.sum_P + other.sum_P, self.clip, self.norm)
-
-
-@dataclass(frozen=True)
-class Clipping:
-    """How a unit's gradient is scaled; ``clip`` bounds its L2 norm over all weights, whatever the rule."""
-
-    clip: float
-    rule: Rule = "flat"
-    """flat: min(1, clip / norm). automatic: clip / (norm + 0.01), every unit nearly at the bound."""
-    groups: Groups = "whole"
-    """whole: one norm a unit. layer: each of L layers has its own norm and the bound clip / sqrt(L)."""
-
-    def __post_init__(self) -> None:
-        """Refuse a bound that bounds nothing."""
-        if not 0 < self.clip < math.inf:
-            raise ValueError(f"clip must be positive and finite, got {self.clip}")
 
 
 def clip_factors(squared_U_by_layer: Mapping[str, Tensor], clipping: Clipping) -> dict[str, Tensor]:

@@ -10,10 +10,10 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Distribution = Literal["gaussian", "laplace"]
 """Of the noise on the K slopes of a step."""
@@ -38,11 +38,13 @@ class Directions:
                 f"estimator.zeroth_order.perturbation must be positive and finite, got {self.perturbation}"
             )
 
-    def part(self, step: int, direction: int, name: str, shape: Sequence[int]) -> Tensor:
+    def part(self, step: int, direction: int, name: str, shape: Sequence[int]) -> "Tensor":
         """Return the part of a direction that belongs to one weight, in float32 on the CPU.
 
         The same bits on every machine with the same version of torch.
         """
+        import torch  # whoever only reads a plan, to price or to audit it, does without
+
         label = json.dumps([self.seed, step, direction, name]).encode()
         seed = int.from_bytes(hashlib.sha256(label).digest()[:8], "big") >> 1
         return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

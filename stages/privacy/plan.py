@@ -17,7 +17,7 @@ from stages.privacy.accounting import (
     composed_groups,
     step_event,
 )
-from stages.privacy.clipping import Groups, Rule
+from stages.privacy.clipping_rule import Groups, Rule
 from stages.privacy.directions import Directions
 from stages.privacy.events import event_from_json
 from stages.privacy.population import Population
@@ -107,7 +107,7 @@ class Plan:
     """Norm of what one unit contributes, L1 for laplace and L2 for gaussian; None without privacy."""
     clip_rule: Rule | None
     clip_groups: Groups | None
-    """How a unit is brought to that norm (stages/privacy/clipping.py); None without privacy."""
+    """How a unit is brought to that norm (stages/privacy/clipping_rule.py); None without privacy."""
     noise_multiplier: float | None
     """Noise standard deviation (laplace: scale) / clip; None without privacy."""
     others: Others

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import dp_accounting
 
 from stages.privacy.accounting import ACCOUNTANT, COARSE_GRID, FINE_GRID, Target, step_event
-from stages.privacy.clipping import Clipping
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.directions import Directions, Distribution
 from stages.privacy.plan import NOTHING_ELSE, VERSION, EstimatorKind, Others, Plan
 from stages.privacy.population import Population

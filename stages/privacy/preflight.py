@@ -12,7 +12,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from stages.privacy.clipping import Clipping
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.segments import Segments
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.privacy.unit_gradients import Norms, UnitGradients

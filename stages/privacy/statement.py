@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from stages.privacy.charges import deciding_accountant, spent
+from stages.privacy.charges import spent
 from stages.privacy.ledger_evidence import read_ledger, require_settled, total_json
 from stages.privacy.plan import Plan
 from stages.privacy.rounding import rounded_up
@@ -38,7 +38,7 @@ def statement_json(
     where there is no guarantee.
     """
     own = charges["charges"]
-    epsilon, checks = spent(own, plan, charges["composition"])
+    composed = spent(own, plan, charges["composition"])
     history = read_ledger(ledger, plan.population.name)
     require_settled(own, history)
     found: dict[str, Any] = {
@@ -48,11 +48,11 @@ def statement_json(
         "max_units": plan.population.max_units,
         "unit": plan.population.unit,
         "relation": plan.relation,
-        "epsilon": epsilon if math.isfinite(epsilon) else None,
+        "epsilon": composed.epsilon if math.isfinite(composed.epsilon) else None,
         "delta": plan.delta,
         "target_epsilon": plan.target_epsilon,
-        "accountant": deciding_accountant(own, plan, charges["composition"]),
-        "cross_checks": checks,
+        "accountant": composed.accountant,
+        "cross_checks": composed.checks,
         "composition": charges["composition"],
         "sampler": plan.sampler,
         "steps": plan.sampling.steps,
@@ -61,7 +61,7 @@ def statement_json(
         "rows_per_unit": plan.rows_per_unit,
         "clip": plan.clip,
         "noise_multiplier": plan.noise_multiplier,
-        "within_target": epsilon <= plan.target_epsilon,
+        "within_target": composed.epsilon <= plan.target_epsilon,
         "charges": [
             {key: charge[key] for key in ("stage", "split", "release", "released", "basis")} for charge in own
         ],

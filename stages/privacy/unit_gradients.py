@@ -17,7 +17,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from stages.privacy.clipping import ClippedSum, Clipping, clip_factors
+from stages.privacy.clipping import ClippedSum, clip_factors
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.kept_gradients import (
     Bias,
     Ghost,

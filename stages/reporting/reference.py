@@ -1,13 +1,13 @@
 """The run without privacy that a report shows beside its own: another commit of the same population."""
 
 import json
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stages.core.files import read_json
+from stages.core.provenance import said_by_git
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +61,12 @@ def reference_of(comparison: Comparison, statement: Path, metrics: Path) -> Refe
 
 def _commit(named: str) -> str:
     """Return the commit that a name stands for; DVC keeps an experiment under the last part of a ref."""
-    listed = _git("for-each-ref", "--format=%(refname) %(objectname)", "refs/exps") or ""
+    listed = said_by_git("for-each-ref", "--format=%(refname) %(objectname)", "refs/exps") or ""
     for line in listed.splitlines():
         ref, _, commit = line.partition(" ")
         if ref.rpartition("/")[2] == named:
             return commit
-    found = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{named}^{{commit}}")
+    found = said_by_git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{named}^{{commit}}")
     if found is None:
         raise ValueError(
             f"report.nonprivate names {named!r}, which is no commit, branch or experiment here: fetch it "
@@ -76,7 +76,7 @@ def _commit(named: str) -> str:
 
 
 def _value(named: str, commit: str, file: Path) -> dict[str, Any]:
-    content = _git("show", f"{commit}:{file.as_posix()}")
+    content = said_by_git("show", f"{commit}:{file.as_posix()}")
     try:
         return dict(json.loads(content or ""))
     except (ValueError, TypeError):
@@ -84,12 +84,3 @@ def _value(named: str, commit: str, file: Path) -> dict[str, Any]:
             f"report.nonprivate names {named!r}, whose commit holds no readable {file}: name a run that "
             "ended, or set it to null"
         ) from None
-
-
-def _git(*arguments: str) -> str | None:
-    """Return what Git says, None where it refuses or is not there."""
-    try:
-        found = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return found.stdout.strip()

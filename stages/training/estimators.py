@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stages.privacy.clipping import ClippedSum, Clipping, Groups, Rule
+from stages.privacy.clipping import ClippedSum
+from stages.privacy.clipping_rule import Clipping, Groups, Rule
 from stages.privacy.directions import Directions, Distribution
 from stages.privacy.plan import EstimatorKind
 from stages.privacy.unit_gradients import UnitGradients

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.privacy.clipping import ClippedSum, Clipping, Groups, Norm, Rule
+from stages.privacy.clipping import ClippedSum
+from stages.privacy.clipping_rule import Clipping, Groups, Norm, Rule
 from stages.privacy.directions import Directions, Distribution
 from stages.privacy.noise import NoisySum, add_noise, publish
 from stages.privacy.plan import EstimatorKind, Plan

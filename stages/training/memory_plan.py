@@ -16,7 +16,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from stages.core.ranks import Ranks
 from stages.core.speed import Speed
-from stages.privacy.clipping import Groups
+from stages.privacy.clipping_rule import Groups
 from stages.privacy.directions import Distribution
 from stages.privacy.plan import EstimatorKind
 from stages.privacy.trainable_layers import TrainableLayers

@@ -12,7 +12,7 @@ from torch import nn
 
 from stages.core.ranks import ALONE
 from stages.core.speed import Speed
-from stages.privacy.clipping import Groups
+from stages.privacy.clipping_rule import Groups
 from stages.privacy.directions import Directions, Distribution
 from stages.privacy.plan import EstimatorKind
 from stages.privacy.trainable_layers import TrainableLayers

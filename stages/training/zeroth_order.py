@@ -12,7 +12,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from stages.privacy.clipping import ClippedSum, Clipping, Norm, clip_sum
+from stages.privacy.clipping import ClippedSum, clip_sum
+from stages.privacy.clipping_rule import Clipping, Norm
 from stages.privacy.directions import Directions
 from stages.privacy.noise import NoisySum
 from stages.privacy.trainable_layers import TrainableLayers

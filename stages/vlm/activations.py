@@ -1,14 +1,13 @@
 """Trade time for memory: forget a layer's activations and recompute them in the backward pass."""
 
 import re
-from typing import Any
 
-from peft import PeftModel
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from stages.trainable.side import side_of
 from stages.trainable.side_block import SideBlock
+from stages.vlm.families.family import unwrapped
 
 _LANGUAGE_MODEL = re.compile(r"\b(language_model|text_model)\b")
 
@@ -24,7 +23,7 @@ def recompute_activations(model: nn.Module, backbone: bool = True) -> None:
     Guarantee: losses and per-unit gradients are those of the model without it. All else stays in evaluation
     mode, so nothing drops at random: transformers asks only the layer itself whether it is training.
     """
-    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    base = unwrapped(model)
     base.activation_checkpointing_enable()
     base.disable_input_require_grads()  # layers run again without that, which costs gradients of all below
     named = dict(base.named_modules())

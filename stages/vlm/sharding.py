@@ -1,15 +1,13 @@
 """Keep a part of the frozen base in each process (FSDP2); the weights that learn stay whole in all."""
 
-from typing import Any
-
 import torch
-from peft import PeftModel
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from stages.core.ranks import Ranks
+from stages.vlm.families.family import unwrapped
 
 
 def shard_base(model: nn.Module, device: str, ranks: Ranks) -> None:
@@ -26,13 +24,12 @@ def shard_base(model: nn.Module, device: str, ranks: Ranks) -> None:
 
 def shard_layers(model: nn.Module, device: str, ranks: Ranks) -> None:
     """Shard the frozen weights of every transformer layer where they are, which may be nowhere."""
-    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     if ranks.world > 1:
         mesh = init_device_mesh(torch.device(device).type, (ranks.world,))
         whole = {
             weight for name, weight in model.named_parameters() if weight.requires_grad or ".lora_" in name
         }
-        for layer in list(base.modules()):
+        for layer in list(unwrapped(model).modules()):
             if isinstance(layer, GradientCheckpointingLayer) and set(layer.parameters()) - whole:
                 fully_shard(
                     layer,

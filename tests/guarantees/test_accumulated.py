@@ -9,7 +9,8 @@ from choices import optim, planned, pruning
 from learners import learner_of
 
 from models import PRUNED, rows, trainable
-from stages.privacy.clipping import ClippedSum, Clipping
+from stages.privacy.clipping import ClippedSum
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.noise import NoisySum
 from stages.privacy.plan import Plan
 from stages.privacy.stream import RunKey, Streams

@@ -26,7 +26,8 @@ from models import PRUNED, load_float64, rows, speed, trainable
 from stages.core.ranks import ALONE, Ranks
 from stages.core.seed import Seed
 from stages.core.speed import use
-from stages.privacy.clipping import ClippedSum, Clipping
+from stages.privacy.clipping import ClippedSum
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.noise import add_noise
 from stages.privacy.preflight import Subject
 from stages.privacy.prepared_noise import PreparedNoise

@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from benchmarks.tiny_families import FAMILIES, load_family, load_trained, write_family
-from stages.privacy.clipping import Clipping
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.privacy.unit_gradients import UnitGradients
 from stages.vlm.attribution import first_axis, segments_of

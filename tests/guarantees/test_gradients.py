@@ -7,7 +7,8 @@ from learners import learner_of
 from torch import Tensor, nn
 
 from models import ALL, PRUNED, rows
-from stages.privacy.clipping import Clipping, clip_factors, clip_sum
+from stages.privacy.clipping import clip_factors, clip_sum
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.segments import Segments
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.privacy.unit_gradients import UnitGradients

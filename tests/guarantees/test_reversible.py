@@ -9,7 +9,7 @@ from reversible_models import unreversed
 
 from benchmarks.tiny_directories import TINY, write_directory
 from models import ALL, PRUNED, picture, rows
-from stages.privacy.clipping import Clipping
+from stages.privacy.clipping_rule import Clipping
 from stages.records.row import IMAGE, Message, Row
 from stages.trainable import rebuilding
 from stages.trainable.reversible_chain import Chain

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from stages.privacy.clipping import Clipping, clip_sum
+from stages.privacy.clipping import clip_sum
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.segments import Segments
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.privacy.unit_gradients import Norms, UnitGradients

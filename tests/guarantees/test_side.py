@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 
 from benchmarks.tiny_directories import TINY, write_directory
 from models import ALL, PRUNED, load_float64, rows, trainable
-from stages.privacy.clipping import Clipping
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.preflight import preflight
 from stages.privacy.trainable_layers import TrainableLayers
 from stages.privacy.unit_gradients import UnitGradients

@@ -12,7 +12,8 @@ from scipy import stats
 
 from models import PRUNED, rows
 from stages.core.ranks import ALONE
-from stages.privacy.clipping import ClippedSum, Clipping, clip_sum
+from stages.privacy.clipping import ClippedSum, clip_sum
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.directions import Directions
 from stages.privacy.noise import NoisySum, add_noise
 from stages.privacy.prepared_noise import PreparedNoise

@@ -12,7 +12,7 @@ from pipeline.ledger import abandon_command, export_command, file_name, show_com
 from stages.ledger.ledger import Ledger
 from stages.privacy.accounting import Target
 from stages.privacy.chain import chain_from_json
-from stages.privacy.clipping import Clipping
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.events import event_from_json
 from stages.privacy.history import history_of
 from stages.privacy.planning import plan_private

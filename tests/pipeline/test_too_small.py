@@ -21,7 +21,7 @@ from pipeline.too_small import (
     warnings_before,
 )
 from stages.privacy.accounting import Target
-from stages.privacy.clipping import Clipping
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.directions import Directions, Distribution
 from stages.privacy.plan import Plan
 from stages.privacy.planning import plan_private

@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 
 from stages.privacy.accounting import Target, epsilon_of
-from stages.privacy.clipping import Clipping
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.directions import Directions
 from stages.privacy.events import event_from_json
 from stages.privacy.plan import NOTHING_ELSE, Beside, Others, beside_of, read_plan

@@ -15,7 +15,7 @@ from stages.privacy.canary_evidence import canaries_json
 from stages.privacy.chain import Entry, Split, chain_to_json
 from stages.privacy.charge import declared_public, noised_sum_charge, public_choice
 from stages.privacy.charges import charges_json
-from stages.privacy.clipping import Clipping
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.events import event_from_json
 from stages.privacy.noised_sum import NoisedSum
 from stages.privacy.one_run_bound import Guesses

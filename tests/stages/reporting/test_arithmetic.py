@@ -9,7 +9,8 @@ import torch
 from scipy.stats import norm
 
 from stages.privacy.accounting import Target, epsilon_of
-from stages.privacy.clipping import Clipping, clip_sum
+from stages.privacy.clipping import clip_sum
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.directions import Directions, Distribution
 from stages.privacy.plan import Plan
 from stages.privacy.planning import noise_to_signal, plan_nonprivate, plan_private

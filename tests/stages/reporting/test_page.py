@@ -13,7 +13,7 @@ from stages.core.files import read_json
 from stages.evaluation.noised_accuracy import NoisedAccuracy
 from stages.privacy.canary_evidence import in_words
 from stages.privacy.charge import noised_sum_charge
-from stages.privacy.clipping import Clipping
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.directions import Directions
 from stages.privacy.noised_sum import NoisedSum
 from stages.privacy.planning import plan_for

@@ -8,7 +8,8 @@ import torch
 
 from models import PRUNED, load_float64, rows, speed, trainable
 from stages.privacy.accounting import Target
-from stages.privacy.clipping import ClippedSum, Clipping
+from stages.privacy.clipping import ClippedSum
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.planning import plan_for
 from stages.privacy.population import Population
 from stages.privacy.prepared_noise import PreparedNoise

@@ -8,7 +8,7 @@ from learners import learner_of
 
 from models import ALL, PRUNED, picture, rows
 from stages.privacy.accounting import Target
-from stages.privacy.clipping import Clipping
+from stages.privacy.clipping_rule import Clipping
 from stages.privacy.kept_gradients import longest_ghost
 from stages.privacy.planning import plan_for
 from stages.privacy.population import Population

@@ -12,7 +12,7 @@ from torch import nn
 
 from benchmarks.tiny_directories import TINY, write_directory
 from models import ALL, PRUNED, rows, speed, trainable
-from stages.privacy.clipping import Clipping
+from stages.privacy.clipping_rule import Clipping
 from stages.records.encoded import EncodedSet
 from stages.trainable.adapters import attach
 from stages.training.allocations import Allocations
