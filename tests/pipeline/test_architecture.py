@@ -148,6 +148,12 @@ def test_core_loads_no_machine_learning() -> None:
     assert not {"torch", "numpy", "transformers", "peft", "opacus", "dp_accounting"} & set(loaded)
 
 
+def test_accounts_are_written_without_torch() -> None:
+    heavy = [sys.executable, "-c", "import sys, stages.account; print(*sys.modules)"]
+    loaded = subprocess.run(heavy, cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout.split()
+    assert "dp_accounting" in loaded and not {"torch", "transformers", "peft"} & set(loaded)
+
+
 def test_a_file_is_one_noun() -> None:
     long = {path.name: count for path in SOURCES if (count := len(path.read_text().splitlines())) > LONGEST}
     assert not long
