@@ -1,6 +1,6 @@
 """Which of the field's means help Dual-Priv under privacy, tried on public records alone.
 
-``python -m benchmarks.known_means --json FILE`` after ``dvc repro calibrate``. The means are those of
+``python -m benchmarks.known_means --json FILE``. The means are those of
 ``benchmarks/grids/known_means.yaml``, the first of which is what the others change; each trains with its two
 settings from every start, and is told at the better of them. Nothing private is read and nothing is charged.
 """
@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import about
-from pipeline.compare.clones import require_committed
+from pipeline.compare.clones import PreparedClone, require_committed
 from pipeline.compare.experiments import code_key
 from pipeline.compare.grid import Grid, Method, read_grid
 from pipeline.compare.rehearsals import Rehearsals
-from pipeline.compare.surroundings import alone, threads_of
+from pipeline.compare.surroundings import alone, of_the_checkout, threads_of
 from pipeline.presets import leaves
-from pipeline.runner import Runner
 from stages.core.files import write_json, write_text
 from stages.core.params import read_params
+from stages.core.scratch import scratch_folder
 
 JOBS = 2
 
@@ -90,9 +90,11 @@ def main() -> None:
     given = options.parse_args()
     root, grid, base = Path.cwd(), read_grid(given.grid), read_params()
     require_committed(root)
-    asked = Rehearsals(Runner(root), base, grid, code_key(root, [grid.stand_in.path]))
-    with alone(), threads_of(JOBS, 0), ThreadPoolExecutor(JOBS) as pool:
+    prepared = PreparedClone(root, scratch_folder("compare", "clones") / "prepared", [])
+    asked = Rehearsals(prepared, base, grid, code_key(root, [grid.stand_in.path]))
+    with alone(), of_the_checkout(), threads_of(JOBS, 0), ThreadPoolExecutor(JOBS) as pool:
         means = list(pool.map(lambda method: reached(asked, method), grid.methods))
+    prepared.remove()
     write_json(
         given.json, {mean.name: {"setting": mean.setting, "accuracy": mean.accuracy} for mean in means}
     )

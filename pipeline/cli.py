@@ -17,6 +17,7 @@ from pipeline.keys_cli import keys
 from pipeline.ledger_cli import ledger
 from pipeline.model_cli import export, predict
 from pipeline.own_data.cli import init
+from pipeline.presets import GRID
 from stages.core.entry import INTERRUPTED, is_ours, refuse
 
 app = typer.Typer(
@@ -191,11 +192,13 @@ def compare(
     quick: Annotated[
         bool, typer.Option("--quick", help="A small part of the grid: some minutes on two cores.")
     ] = False,
-    grid: Annotated[Path, typer.Option("--grid", help="What to compare.")] = Path("presets/compare.yaml"),
+    grid: Annotated[Path, typer.Option("--grid", help="What to compare.")] = GRID,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="A folder for tables and charts; left out: benchmarks/compare, or compare-quick."
+            "--out",
+            help="A folder for tables and charts; left out: benchmarks/compare, with another grid's name and "
+            "-quick behind it.",
         ),
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs at once, which share the cores.")] = 3,
@@ -203,8 +206,8 @@ def compare(
     """Run every method under one accountant on public records, and write tables and charts."""
     from pipeline.compare.command import compare_command
 
-    folder = Path("benchmarks/compare-quick" if quick else "benchmarks/compare")
-    compare_command(grid, out or folder, quick=quick, jobs=jobs)
+    name = "compare" + f"-{grid.stem}" * (grid != GRID) + "-quick" * quick
+    compare_command(grid, out or Path("benchmarks", name), quick=quick, jobs=jobs)
 
 
 @app.command(epilog="Example: dualpriv sweep sweep.yaml --jobs 2")

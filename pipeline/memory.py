@@ -63,6 +63,11 @@ def prediction(asked: Asked) -> dict[str, Any]:
     gpus = asked.gpus or (preset.gpus if preset else 1)
     if asked.batch < 1 or gpus < 1:
         raise ValueError(f"--batch and --gpus count from 1, got {asked.batch} and {gpus}")
+    if settings.trainable.kind == "reversible" and gpus > 1:
+        raise ValueError(
+            "trainable.kind reversible works on one GPU, for its base is not sharded: ask for --gpus 1, or "
+            "set another trainable.kind"
+        )
     rows = rows_of(asked, preset.rows if preset else None, params, path)
     recompute = read_section(params, "speed.recompute_activations", bool)
     margin = MARGIN if asked.margin is None else asked.margin

@@ -103,6 +103,11 @@ class Runner:
             command += ["--set-param", f"{key}={value}"]
         self._until_unlocked([*command, *targets], name, _unsaid, lambda done, of: None)
 
+    def upstream(self, target: str) -> None:
+        """Bring a stage and all that it needs up to date; raises as ``run``."""
+        command = [sys.executable, "-m", "dvc", "repro", target]
+        self._until_unlocked(command, target, _unsaid, lambda done, of: None)
+
     def program(self, module: str, *arguments: str, name: str) -> None:
         """Run one of our modules to its end; raises as ``run``."""
         tail: deque[str] = deque(maxlen=TAIL)

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.budget.question import Question
-from pipeline.compare.command import PREPARED
 from pipeline.compare.surroundings import failures_told
 from pipeline.runner import Runner
 from stages.core.files import read_json, write_json
 
+PREPARED = ("models/backbone", "data/records/public", "data/calibrate/pruning.json")
+"""What steps are timed on: an earlier pass has made it."""
 UNITS, REPEATS = 64, 5
 """Public units in the larger of the steps that are timed, and how often each is."""
 

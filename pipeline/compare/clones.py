@@ -6,6 +6,7 @@ run that is stopped there would leave somebody's parameters changed. Clones shar
 
 import os
 import shutil
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,38 @@ class Clone:
     def remove(self) -> None:
         """Remove the clone, when what it made has been handed over."""
         shutil.rmtree(self.runner.root, ignore_errors=True)
+
+
+class PreparedClone:
+    """A clone for rehearsals, made when something is first asked of it: DVC has brought it up to date.
+
+    So backbone, public records and token budget are those of the commit, whatever the checkout holds.
+    """
+
+    def __init__(self, root: Path, folder: Path, linked: Iterable[Path]) -> None:
+        """A clone at ``folder`` of the checkout ``root``; ``linked`` as for ``Clone.of``."""
+        self._root, self._folder, self._linked = root, folder, list(linked)
+        self._clone: Clone | None = None
+        self._gate = threading.Lock()
+
+    def runner(self) -> Runner:
+        """Return what runs programs in it; raises as ``Runner.run`` where it cannot be brought up to date."""
+        with self._gate:
+            if self._clone is None:
+                made = Clone.of(self._root, self._folder, self._linked)
+                made.runner.upstream("calibrate")
+                self._clone = made
+            return self._clone.runner
+
+    def stop(self) -> None:
+        """End what runs in it."""
+        if self._clone is not None:
+            self._clone.runner.stop()
+
+    def remove(self) -> None:
+        """Remove it."""
+        if self._clone is not None:
+            self._clone.remove()
 
 
 def require_committed(root: Path) -> None:

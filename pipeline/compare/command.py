@@ -4,8 +4,9 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from pipeline.compare.clones import Clone, require_committed, unknown_to_git
+from pipeline.compare.clones import Clone, PreparedClone, require_committed, unknown_to_git
 from pipeline.compare.experiments import (
+    Experiment,
     code_key,
     experiments_of,
     inputs_of,
@@ -21,15 +22,12 @@ from pipeline.compare.rehearsals import Choice, Rehearsals
 from pipeline.compare.surroundings import alone, failures_told, of_the_checkout, threads_of, with_identity
 from pipeline.compare.table import Cost, Run, csv_of
 from pipeline.presets import leaves, merge
-from pipeline.runner import Runner, interrupted_by_sigterm
+from pipeline.runner import interrupted_by_sigterm
 from stages.core.files import write_text
 from stages.core.params import read_params, read_section
 from stages.core.progress import progress
 from stages.core.scratch import scratch_folder
 from stages.privacy.population import Population
-
-PREPARED = ("models/backbone", "data/records/public", "data/calibrate/pruning.json")
-"""What rehearsals read of an earlier pass."""
 
 
 def compare_command(path: Path, out: Path, *, quick: bool, jobs: int) -> None:
@@ -43,15 +41,20 @@ def compare_command(path: Path, out: Path, *, quick: bool, jobs: int) -> None:
     base = read_params()
     _require_ready(root, base, grid)
     interrupted_by_sigterm()
-    code = code_key(root, _inputs(base, grid))
-    asked = Rehearsals(Runner(root), base, grid, code)
-    with failures_told(), alone(), with_identity(root):
+    read = _inputs(base, grid)
+    code = code_key(root, read)
+    with failures_told(), alone(), with_identity(root), of_the_checkout():
+        folder, linked = scratch_folder("compare", "clones"), unknown_to_git(root, read)
+        prepared = PreparedClone(root, folder / "prepared", linked)
+        asked = Rehearsals(prepared, base, grid, code)
         with threads_of(jobs, base["speed"]["threads"]):
             choices = _choices(asked, jobs)
             chosen = {(choice.method, choice.epsilon): choice.best for choice in choices}
             every = list(arms(base, grid, chosen))
-            runs = _runs(root, base, grid, every, code, jobs)
+            experiments = experiments_of(base, every, code)
+            runs = _runs(root, experiments, jobs, folder, linked)
         costs, where = _costs(asked, grid, every)
+        prepared.remove()
     found = page(grid, runs, costs, choices, where, path, quick=quick)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "results.csv", csv_of(runs, costs, settings_of(grid, choices)))
@@ -64,14 +67,11 @@ def compare_command(path: Path, out: Path, *, quick: bool, jobs: int) -> None:
 
 
 def _require_ready(root: Path, base: dict[str, Any], grid: Grid) -> None:
-    """Refuse, before anything runs, people who are not public and a checkout that is not prepared."""
+    """Refuse, before anything runs, people who are not public, and changes that no clone would have."""
     for method in grid.methods:
         params = params_of(base, grid, method.params)
         _require_public(read_section(params, "population", Population), params)
     require_committed(root)
-    for needed in PREPARED:
-        if not (root / needed).exists():
-            raise ValueError(f"{needed} is missing: run `dvc repro calibrate` first")
 
 
 def _require_public(population: Population, params: dict[str, Any]) -> None:
@@ -101,14 +101,13 @@ def _choices(asked: Rehearsals, jobs: int) -> list[Choice]:
         return asked.choices(jobs, lambda: advance(next(done)))
 
 
-def _runs(root: Path, base: dict[str, Any], grid: Grid, every: list[Arm], code: str, jobs: int) -> list[Run]:
-    """Return all runs; those that no earlier call has made are made now."""
-    experiments = experiments_of(base, every, code)
+def _runs(
+    root: Path, experiments: list[Experiment], jobs: int, folder: Path, linked: list[Path]
+) -> list[Run]:
+    """Return all runs; those that no earlier call has made are made now, in clones below ``folder``."""
     made = known(root)
     missing = [each for each in {each.name: each for each in experiments}.values() if each.name not in made]
-    with progress("compare: runs", len(missing), rate=True) as advance, of_the_checkout():
-        linked = unknown_to_git(root, _inputs(base, grid))
-        folder = scratch_folder("compare", "clones")
+    with progress("compare: runs", len(missing), rate=True) as advance:
         clones = [Clone.of(root, folder / str(job), linked) for job in range(min(jobs, len(missing)))]
         done = iter(range(1, len(missing) + 1))
         run_missing(clones, missing, lambda: advance(next(done)))

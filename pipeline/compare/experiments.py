@@ -89,9 +89,13 @@ def _of(experiment: Experiment, sections: Sequence[str]) -> bytes:
 
 def named(of: str, params: Mapping[str, Any], code: str) -> str:
     """Return the name of an experiment: ``of`` what it is a part, and a digest of all that decides it."""
-    decided = {key: value for key, value in params.items() if key not in _DECIDES_NOTHING}
-    digest = hashlib.sha256(canonical_json({"params": decided, "code": code})).hexdigest()
+    digest = hashlib.sha256(canonical_json({"params": deciding(params), "code": code})).hexdigest()
     return f"{of}-{digest[:16]}"
+
+
+def deciding(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters without those that change no result."""
+    return {key: value for key, value in params.items() if key not in _DECIDES_NOTHING}
 
 
 def spelled(value: Any) -> str:

@@ -81,6 +81,8 @@ class Grid:
                 raise ValueError(f"there is no method '{name}' in the comparison; there are: {names}")
         if len(set(every)) < len(every):
             raise ValueError(f"two methods or variants of the comparison have the same name: {every}")
+        if len({*self.epsilons}) < len(self.epsilons) or len({*self.starts}) < len(self.starts):
+            raise ValueError("the comparison names an epsilon or a start twice")
         if not (self.epsilons and self.starts and self.variants.starts):
             raise ValueError("a comparison needs at least one epsilon and one start, its variants too")
         if not set(self.variants.starts) <= set(self.starts):

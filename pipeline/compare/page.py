@@ -8,6 +8,13 @@ from pipeline.compare.rehearsals import UNITS, Choice
 from pipeline.compare.table import Cost, Run, cells, methods_table, variants_table
 from pipeline.presets import leaves
 
+_HOW_CHOSEN = (
+    "Chosen for every method at every epsilon on the stand-in, public records in the place of private ones, "
+    "from as many for each; in brackets what each reached on held-out rows of the stand-in, as the mean over "
+    "the starts."
+)
+_ONE_SETTING = "One for every method, the first that the grid names: nothing was tried, and nothing chosen."
+
 
 def page(
     grid: Grid,
@@ -31,25 +38,32 @@ def page(
         "than the sampling error of the held-out rows (half the 95 % interval of a run). Time of a look at "
         f"{UNITS} units with clipping and update, and bytes above the weights while it looks, as ratios to "
         f"{grid.reference} without privacy: medians and ranges of interleaved pairs.",
-        methods_table(runs, costs),
+        methods_table(runs, costs) + _not_run(grid),
         "![accuracy over epsilon](accuracy.svg)\n\n![accuracy and costs](cost.svg)",
     ]
     if grid.variants.list:
         parts += [
             "## Ablations and controls",
+            f"From {len(grid.variants.starts)} starts, the same for all rows: the first may differ from the "
+            "table above.",
             variants_table(runs, costs, grid.variants.of, grid.variants.epsilon, grid.variants.starts),
         ]
     targets = _targets(runs, costs, grid)
     if targets:
         parts += ["## Targets", targets]
-    parts += [
-        "## Settings",
-        "Chosen for every method at every epsilon on the stand-in, public records in the place of private "
-        "ones, from as many for each; in brackets what each reached on held-out rows of the stand-in, as the "
-        "mean over the starts.",
-        _settings(choices),
-    ]
+    parts += ["## Settings", _HOW_CHOSEN if _had_choice(choices) else _ONE_SETTING, _settings(choices)]
     return "\n\n".join(parts) + "\n"
+
+
+def _not_run(grid: Grid) -> str:
+    left_out = [method.name for method in grid.methods if not method.without_noise]
+    if not left_out or not any(method.without_noise for method in grid.methods):
+        return ""
+    return f"\n\nA dash: not run without privacy by this grid ({', '.join(left_out)})."
+
+
+def _had_choice(choices: Sequence[Choice]) -> bool:
+    return any(len(choice.tried) > 1 for choice in choices)
 
 
 def _settings(choices: Sequence[Choice]) -> str:

@@ -4,11 +4,13 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from pipeline.compare.clones import PreparedClone
+from pipeline.compare.experiments import deciding
 from pipeline.compare.grid import Grid, Method, at, budgets, params_of
-from pipeline.runner import Runner
 from stages.core.canonical import canonical_json
 from stages.core.files import read_json, write_json
 from stages.core.scratch import scratch_folder
@@ -39,9 +41,9 @@ Found = Mapping[tuple[str, int], Reached]
 
 @dataclass(frozen=True)
 class Rehearsals:
-    """Asks processes of their own, and keeps their answers in scratch/compare."""
+    """Asks processes of their own in a clone, and keeps their answers in scratch/compare."""
 
-    runner: Runner
+    clone: PreparedClone
     base: Mapping[str, Any]
     grid: Grid
     code: str
@@ -59,7 +61,7 @@ class Rehearsals:
                     done()
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
-                self.runner.stop()
+                self.clone.stop()
                 raise
         found = {key: future.result() for future, key in futures.items()}
         return [
@@ -86,26 +88,49 @@ class Rehearsals:
         runs = [
             params_of(*own, settings, at(epsilon), {"seed": {"start": start}}) for epsilon, settings in keys
         ]
-        accuracies = self._asked({"what": "accuracies", "runs": runs}, f"settings of {method.name}")
+        accuracies = self._accuracies(runs, f"settings of {method.name}")
         found: Reached = {}
         for (epsilon, _), accuracy in zip(keys, accuracies, strict=True):
             found.setdefault(epsilon, []).append(accuracy)
         return found
 
+    def _accuracies(self, runs: list[dict[str, Any]], name: str) -> list[float]:
+        """Return what runs reach; those that were never asked about are tried together."""
+        kept = [self._kept({"what": "accuracy", "run": deciding(run)}) for run in runs]
+        missing = [place for place, answer in enumerate(kept) if not answer.is_file()]
+        if missing:
+            request = {"what": "accuracies", "runs": [runs[place] for place in missing]}
+            for place, accuracy in zip(missing, self._asked(request, name), strict=True):
+                write_json(kept[place], {"accuracy": accuracy})
+        return [float(read_json(answer)["accuracy"]) for answer in kept]
+
     def costs(self, runs: list[dict[str, Any]]) -> dict[str, Any]:
         """Return time and bytes of a step of each run, relative to the first, and the machine."""
         request = {"what": "costs", "runs": runs, "units": UNITS, "pairs": PAIRS}
-        found: dict[str, Any] = self._asked(request, "costs")
+        kept = self._kept(request)
+        if not kept.is_file():
+            write_json(kept, self._asked(request, "costs"))
+        found: dict[str, Any] = read_json(kept)
         return found
 
-    def _asked(self, request: dict[str, Any], name: str) -> Any:
+    def _kept(self, asked: Mapping[str, Any]) -> Path:
+        """Return where the answer is kept; what changes with the records and the code changes its name."""
+        return scratch_folder("compare", "asked") / f"{self._key(asked)}.answer.json"
+
+    def _key(self, asked: Mapping[str, Any]) -> str:
+        return hashlib.sha256(canonical_json(self._whole(asked))).hexdigest()[:32]
+
+    def _whole(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         stand_in = {**asdict(self.grid.stand_in), "path": str(self.grid.stand_in.path)}
-        whole = {**request, "stand_in": stand_in, "code": self.code}
-        key = hashlib.sha256(canonical_json(whole)).hexdigest()[:32]
-        folder = scratch_folder("compare", "asked")
-        answer = folder / f"{key}.answer.json"
-        if not answer.is_file():
-            write_json(folder / f"{key}.json", whole)
-            paths = [str(folder / f"{key}.json"), str(answer)]
-            self.runner.program("stages.training.rehearse", *paths, name=name)
-        return read_json(answer)
+        return {**asked, "stand_in": stand_in, "code": self.code}
+
+    def _asked(self, request: dict[str, Any], name: str) -> Any:
+        """Return what a process of its own answers."""
+        asked = scratch_folder("compare", "asked") / f"{self._key(request)}.json"
+        answer = asked.with_suffix(".new.json")
+        write_json(asked, self._whole(request))
+        self.clone.runner().program("stages.training.rehearse", str(asked), str(answer), name=name)
+        found = read_json(answer)
+        asked.unlink()
+        answer.unlink()
+        return found

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from checkout import edit_params
 from commands import Command, commands
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +75,15 @@ def test_a_wrong_call_is_one_sentence_and_exit_2(
 ) -> None:
     status, _, error = dualpriv("memory", "--model", "model", *arguments)
     assert status == 2 and told in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("more", [(), ("--every-method",)])
+def test_reversible_layers_are_not_asked_to_be_sharded(
+    more: tuple[str, ...], dualpriv: Command, tmp_path: Path
+) -> None:
+    edit_params(tmp_path, {"kind: lora": "kind: reversible"})
+    status, _, error = dualpriv("memory", "--model", "model", "--gpus", "2", *more)
+    assert status == 2 and "ask for --gpus 1" in error and error.count("\n") == 1
 
 
 def test_a_model_of_another_kind_is_refused_with_what_is_supported(dualpriv: Command, tmp_path: Path) -> None:

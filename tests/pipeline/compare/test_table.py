@@ -89,6 +89,16 @@ def test_targets_are_told_as_they_are(accuracy: float, verdict: str) -> None:
         in text
     )
     assert "--quick" in text and "Ablations" not in text
+    assert "A dash: not run without privacy by this grid (zeroth order)." in text
+    assert "in brackets what each reached" in text and "nothing was tried" not in text
+
+
+def test_what_was_not_tried_is_not_called_chosen() -> None:
+    runs = [*runs_of("Dual-Priv", 8.0, 0.85), *runs_of("DP-SGD", 8.0, 0.84)]
+    only = [Choice("Dual-Priv", 8.0, ({"optim": {"learning_rate": 0.1}},), (0.0,))]
+    plain = replace(GRID, variants=replace(GRID.variants, list=()))
+    text = page(plain, runs, COSTS, only, "today, here", Path("presets/compare.yaml"), quick=True)
+    assert "nothing was tried, and nothing chosen" in text and "in brackets" not in text
 
 
 def test_charts_are_drawn_of_all_methods() -> None:
