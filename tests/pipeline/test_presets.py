@@ -30,9 +30,7 @@ def dualpriv(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     return commands(capsys, monkeypatch)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if "8x" in name else name for name in NAMES]
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_preset_needs_what_it_says(name: str, dualpriv: Command) -> None:
     assert dualpriv("use", name)[0] == 0
     preset, params = read_preset(name), read_params()
