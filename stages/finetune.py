@@ -1,7 +1,7 @@
 """Encoded records + backbone + plan -> adapter and the trace of what really ran."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,7 +38,7 @@ from stages.training.spending import spending_of
 from stages.training.trace import trace_json
 from stages.training.unfinished import make_way
 from stages.training.update_pruning import Update
-from stages.vlm.selection import TokenSelection
+from stages.vlm.selection import Rule, TokenSelection
 from stages.vlm.source import Model
 
 
@@ -73,6 +73,10 @@ class Finetune(Stage):
         plan = read_plan(read_json(self.plan), str(self.plan))
         event = plan.event(plan.sampling.steps)
         return spending_of(self, self.trace, plan.population, plan.relation, "train", event)
+
+    def rule(self) -> Rule:
+        """Return the token rule, with the budget that calibrate has chosen."""
+        return Rule(**asdict(self.tokens), **read_json(self.pruning)["chosen"])
 
     def run(self) -> None:
         """Train from the last checkpoint, in as many processes as were started; the first one writes."""

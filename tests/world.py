@@ -132,7 +132,7 @@ def sharded(ranks: Ranks) -> dict[str, Any]:
         "total": total(learner),
         "total of one unit": total(learner, learner.encoded.rows_by_unit()[:1]),
         "total recomputed": total(recomputing),
-        "total within memory": total(within_memory(replace(learner, speed=limited), plan_of())),
+        "total within memory": total(within_memory(replace(learner, speed=limited), plan_of(), optim())),
         "weights": whole_run(learner),
         "weights of an accumulated support": whole_run(learner, STANDING_OUT),
     }

@@ -10,6 +10,7 @@ from stages.records.encoded import EncodedSet
 from stages.training.learner import Learner
 from stages.training.mechanism import Mechanism
 from stages.training.micro_batches import Bounds, MemoryUse
+from stages.training.optimizer import Optim
 from stages.training.step_memory import StepMemory, without_values_of
 from stages.training.synthetic_rows import Shape, synthetic_learner
 
@@ -19,21 +20,21 @@ _SHORTEST = Shape(words=2, learned=1, slots=0)
 _FEW, _MORE = 1, 3
 
 
-def within_memory(learner: Learner, plan: Plan) -> Learner:
+def within_memory(learner: Learner, plan: Plan, optim: Optim) -> Learner:
     """Return the learner with micro-batches that stay below ``speed.memory_limit``, if there is one.
 
-    What counts is every tensor above the weights, forward, backward and clipped sum, as the dispatcher sees
-    them; scratch memory inside a kernel, and fragmentation, are not seen, so leave room for them.
+    What counts is every tensor of a step above the weights, optimizer, sums and noise included, as the
+    dispatcher sees them; scratch memory inside a kernel, and fragmentation, are not seen, so leave room.
 
     A limit that the largest unit alone exceeds is a ValueError that says what would do.
     """
     limit = learner.speed.memory_limit
     if limit is None or not learner.encoded.rows:
         return learner
-    memory = memory_use(learner, plan)
+    memory, updating = memory_use(learner, plan, optim)
     rows = min(plan.rows_per_unit, max(len(rows) for rows in learner.encoded.rows_by_unit()))
     longest = int(learner.encoded.rows.lengths().max())
-    needed = memory.bytes(rows, longest)
+    needed = max(memory.bytes(rows, longest), updating)
     if needed > limit * GIB:
         if not plan.population.public:  # lengths and counts of private rows are theirs
             raise ValueError(f"one unit does not fit speed.memory_limit, {limit:g} GiB: {_WAY_OUT}")
@@ -45,8 +46,10 @@ def within_memory(learner: Learner, plan: Plan) -> Learner:
     return replace(learner, bounds=bounds)
 
 
-def memory_use(learner: Learner, plan: Plan) -> MemoryUse:
+def memory_use(learner: Learner, plan: Plan, optim: Optim) -> tuple[MemoryUse, int]:
     """Measure bytes per row and per padded token: a line above what rows of any length need.
+
+    Returned beside it is what the update needs when no row is looked at.
 
     Bytes grow with the length no slower than linearly, but may fall where a layer turns from ghost norms to
     instantiated gradients. So the shortest and the longest row are measured, and those just
@@ -66,11 +69,12 @@ def memory_use(learner: Learner, plan: Plan) -> MemoryUse:
     lengths = [_length(shape) for shape in shapes]
     slope = (measured[1][1] - measured[0][1]) / (ends[1] - ends[0]) if ends[1] > ends[0] else 0.0
     per_token = max(slope, 0.0)
+    held, updating = memory.beside(optim)
     return MemoryUse(
-        fixed=max(fixed for fixed, _ in measured),
+        fixed=held + max(fixed for fixed, _ in measured),
         per_row=max(row - per_token * length for (_, row), length in zip(measured, lengths, strict=True)),
         per_token=per_token,
-    )
+    ), updating
 
 
 def _fixed_and_per_row(memory: StepMemory, shape: Shape) -> tuple[float, float]:

@@ -1,10 +1,9 @@
 """Make a stage's model ready to learn: load, adapt, shard, fit the memory, and try the engine on it."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from stages.core.files import read_json
 from stages.core.ranks import Ranks
 from stages.core.seed import Seed
 from stages.core.speed import Speed
@@ -16,6 +15,7 @@ from stages.trainable.adapters import attach
 from stages.trainable.settings import Trainable
 from stages.training.learner import Learner
 from stages.training.memory import within_memory
+from stages.training.optimizer import Optim
 from stages.training.preflight import require_alone, require_exact
 from stages.training.realignment import realign
 from stages.vlm.activations import recompute_activations
@@ -24,7 +24,7 @@ from stages.vlm.encoder import encode_set
 from stages.vlm.family import load
 from stages.vlm.fidelity import choose_public_rows
 from stages.vlm.loaded import Loaded
-from stages.vlm.selection import Rule, TokenSelection
+from stages.vlm.selection import Rule
 from stages.vlm.sharding import shard_base
 from stages.vlm.source import Model
 
@@ -45,8 +45,8 @@ class Training(Protocol):
         """Where adapters start."""
 
     @property
-    def tokens(self) -> TokenSelection:
-        """How public rows are pruned, as the private ones were."""
+    def optim(self) -> Optim:
+        """What keeps a state beside the weights."""
 
     @property
     def backbone(self) -> Path:
@@ -56,9 +56,8 @@ class Training(Protocol):
     def public(self) -> Path:
         """Public records."""
 
-    @property
-    def pruning(self) -> Path:
-        """The budget that was chosen."""
+    def rule(self) -> Rule:
+        """Return how public rows are pruned, as the private ones were."""
 
 
 def learner_for(
@@ -95,7 +94,7 @@ def learner_for(
         require_exact(learner, diagnostics)
     if plan.estimator == "zeroth_order":
         require_alone(learner, diagnostics)
-    return within_memory(learner, plan)
+    return within_memory(learner, plan, stage.optim)
 
 
 def realign_on_public_rows(stage: Training, loaded: Loaded, speed: Speed, ranks: Ranks) -> None:
@@ -104,9 +103,10 @@ def realign_on_public_rows(stage: Training, loaded: Loaded, speed: Speed, ranks:
     Guarantee: the weights are a function of public records, the public seed and public settings.
     """
     settings = stage.trainable.reversible.realign
-    rule = Rule(**asdict(stage.tokens), **read_json(stage.pruning)["chosen"])
     rows = choose_public_rows(read_rows(stage.public), settings.records, stage.seed.public + 2)
-    off = realign(loaded, encode_set(loaded, rows, rule), settings, stage.seed.start, speed.micro_batch)
+    off = realign(
+        loaded, encode_set(loaded, rows, stage.rule()), settings, stage.seed.start, speed.micro_batch
+    )
     if ranks.leads:
         print(
             f"realign: the start was {off['before']:.2%} off the frozen model and is {off['after']:.2%} off"

@@ -6,12 +6,13 @@ Nothing is planned, reserved or charged, for every record is public; what runs i
 import os
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 from torch import Tensor
 
+from stages.core.files import read_json
 from stages.core.params import read_section
 from stages.core.ranks import ALONE
 from stages.core.seed import Seed
@@ -33,7 +34,7 @@ from stages.training.optimizer import Optim
 from stages.training.preparation import learner_for
 from stages.training.run_folder import RunFolder
 from stages.training.update_pruning import Update
-from stages.vlm.selection import TokenSelection
+from stages.vlm.selection import Rule, TokenSelection
 from stages.vlm.source import Model
 
 
@@ -77,6 +78,13 @@ class Rehearsal:
             pruning=Path("data/calibrate/pruning.json"),
             budget=tuple(candidates[0]) if len(candidates) == 1 else None,
         )
+
+    def rule(self) -> Rule:
+        """Return the token rule of the real run."""
+        chosen = read_json(self.pruning)["chosen"]
+        if self.budget is not None:
+            chosen |= {"dominant": self.budget[0], "contextual": self.budget[1]}
+        return Rule(**asdict(self.tokens), **chosen)
 
     def plan(self) -> Plan:
         """Solve for the noise of the real run."""

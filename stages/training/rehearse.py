@@ -53,10 +53,7 @@ class Records:
 
     def of(self, run: Rehearsal) -> tuple[EncodedSet, EncodedSet]:
         """Return rows to train on and held-out rows, under the rule of a run; four units in five train."""
-        chosen = read_json(run.pruning)["chosen"]
-        if run.budget is not None:
-            chosen |= {"dominant": run.budget[0], "contextual": run.budget[1]}
-        rule = Rule(**asdict(run.tokens), **chosen)
+        rule = run.rule()
         decides = [asdict(rule), self.code, run.model.precision, self.speed.device]
         key = hashlib.sha256(canonical_json(decides)).hexdigest()[:32]
         folder = scratch_folder("compare", "encoded", key)

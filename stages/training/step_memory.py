@@ -75,6 +75,22 @@ class StepMemory:
             self.mechanism.total(learner, rows, step=0)
         return int(allocations.peak)
 
+    def beside(self, optim: Optim) -> tuple[int, int]:
+        """Return the bytes above the weights that a run holds while it looks, and the most when it does not.
+
+        Flat weights, the optimizer's state, sums and noise: the same for any units.
+        """
+        held: list[int] = []
+        with running(), Allocations(self.learner.model) as allocations:
+            whole_step(
+                self.learner,
+                [],
+                self.mechanism,
+                optim,
+                lambda begins: held.append(allocations.live) if begins else None,
+            )
+        return held[0], int(allocations.peak)
+
     def parts(self, shapes: Sequence[Shape], rows_per_unit: int, optim: Optim) -> dict[str, int]:
         """Return the bytes of each part at the peak of a whole step, what a run holds besides included.
 

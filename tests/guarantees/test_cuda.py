@@ -162,6 +162,7 @@ def made(path: Path, device: str, **more) -> Noticing:
         model=SimpleNamespace(precision="float32"),
         seed=Seed(public=0, start=0),
         backbone=path,
+        optim=optim(),
     )
     encoded = encode_set(load_float64(path), rows(world.UNITS, rows_per_unit=3), PRUNED)
     encoded = replace(encoded, features=Features.of([one.float() for one in encoded.features]))
@@ -228,7 +229,7 @@ def test_a_step_stays_below_the_memory_limit_as_the_allocator_sees_it():
     unlimited = peak(free)
     limit = 0.4 * unlimited
     limiting = replace(free.speed, memory_limit=limit / GIB)
-    limited = within_memory(replace(free, speed=limiting), world.plan_of())
+    limited = within_memory(replace(free, speed=limiting), world.plan_of(), optim())
     assert 1 < len(limited.shared_micro_batches(units)) < len(units)
     assert peak(limited) <= limit < unlimited
     whole = clipped_gradient_sum(free, units, Clipping(1.0)).sum_P

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from choices import optim
 from reversible_models import stirred
 
-from models import ALL, load_float64, rows, speed, trainable
-from stages.core.files import write_json
+from models import ALL, PRUNED, load_float64, rows, speed, trainable
 from stages.core.ranks import ALONE
 from stages.core.seed import Seed
 from stages.privacy.trainable_layers import TrainableLayers
@@ -23,7 +23,6 @@ from stages.training.preflight import require_exact
 from stages.training.preparation import learner_for
 from stages.training.realignment import realign
 from stages.vlm.encoder import encode_set
-from stages.vlm.selection import TokenSelection
 from stages.vlm.source import Model
 
 REALIGN = Realign(records=6, steps=30, batch=4, learning_rate=0.003)
@@ -50,15 +49,14 @@ def test_realigned_layers_are_nearer_the_frozen_model_and_the_same_each_time(tin
 @pytest.fixture
 def stage(tiny_llava, tmp_path):
     write_rows(tmp_path / "public", rows(6), None)
-    write_json(tmp_path / "chosen.json", {"chosen": {"layer": 1, "dominant": 6, "contextual": 3}})
     return SimpleNamespace(
         trainable=SECTION,
         model=Model(path=tiny_llava, hub=None, revision=None, precision="float32"),
         seed=Seed(public=3, start=3),
-        tokens=TokenSelection(select="dominant_contextual", merge="cluster", fusion_noise=0.0),
+        rule=lambda: PRUNED,
+        optim=optim(),
         backbone=tiny_llava,
         public=tmp_path / "public",
-        pruning=tmp_path / "chosen.json",
     )
 
 
