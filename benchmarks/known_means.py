@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.known_means --json FILE``. The means are those of
 ``benchmarks/grids/known_means.yaml``, the first of which is what the others change; each trains with its two
-settings from every start, and is told at the better of them. Nothing private is read and nothing is charged.
+settings from every start, and is told at the better of them. Nothing private is learned from or charged.
 """
 
 import argparse
@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import about
-from pipeline.compare.clones import PreparedClone, require_committed
-from pipeline.compare.experiments import code_key
+from pipeline.compare.clones import PreparedClone, require_committed, unknown_to_git
+from pipeline.compare.experiments import code_key, inputs_of
 from pipeline.compare.grid import Grid, Method, read_grid
 from pipeline.compare.rehearsals import Rehearsals
 from pipeline.compare.surroundings import alone, of_the_checkout, threads_of
+from pipeline.git import git
 from pipeline.presets import leaves
 from stages.core.files import write_json, write_text
 from stages.core.params import read_params
@@ -90,8 +91,10 @@ def main() -> None:
     given = options.parse_args()
     root, grid, base = Path.cwd(), read_grid(given.grid), read_params()
     require_committed(root)
-    prepared = PreparedClone(root, scratch_folder("compare", "clones") / "prepared", [])
-    asked = Rehearsals(prepared, base, grid, code_key(root, [grid.stand_in.path]))
+    commit, read = git(root, "rev-parse", "HEAD"), sorted({grid.stand_in.path, *inputs_of(base)})
+    folder = scratch_folder("compare", "clones") / "prepared"
+    prepared = PreparedClone(root, folder, unknown_to_git(root, read), commit)
+    asked = Rehearsals(prepared, base, grid, code_key(root, read, commit))
     with alone(), of_the_checkout(), threads_of(JOBS, 0), ThreadPoolExecutor(JOBS) as pool:
         means = list(pool.map(lambda method: reached(asked, method), grid.methods))
     prepared.remove()

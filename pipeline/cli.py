@@ -206,7 +206,7 @@ def compare(
     """Run every method under one accountant on public records, and write tables and charts."""
     from pipeline.compare.command import compare_command
 
-    name = "compare" + f"-{grid.stem}" * (grid != GRID) + "-quick" * quick
+    name = "compare" + f"-{grid.stem}" * (grid.resolve() != GRID.resolve()) + "-quick" * quick
     compare_command(grid, out or Path("benchmarks", name), quick=quick, jobs=jobs)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.dvc_command import dvc
 from pipeline.git import git, uncommitted
-from pipeline.runner import Runner
+from pipeline.runner import Runner, Stopped
 
 DECIDES = ("stages", "pipeline/python.sh", "params.yaml", "dvc.yaml")
 """What has to be committed, for a clone holds what is."""
@@ -28,14 +28,14 @@ class Clone:
     runner: Runner
 
     @classmethod
-    def of(cls, root: Path, folder: Path, linked: Iterable[Path]) -> "Clone":
-        """Make a clone at ``folder``, in place of one that an earlier call left.
+    def of(cls, root: Path, folder: Path, linked: Iterable[Path], commit: str = "HEAD") -> "Clone":
+        """Make a clone of ``commit`` at ``folder``, in place of one that an earlier call left.
 
         ``linked`` are the files and folders that runs read and Git does not know, relative to the checkout.
         """
         shutil.rmtree(folder, ignore_errors=True)
         git(root, "clone", "--quiet", "--shared", "--no-checkout", str(root), str(folder))
-        git(folder, "checkout", "--quiet", "--detach", git(root, "rev-parse", "HEAD"))
+        git(folder, "checkout", "--quiet", "--detach", git(root, "rev-parse", commit))
         for path in linked:
             _link(root / path, folder / path)
         cache = dvc(root, "cache", "dir").splitlines()[-1]
@@ -71,23 +71,33 @@ class PreparedClone:
     So backbone, public records and token budget are those of the commit, whatever the checkout holds.
     """
 
-    def __init__(self, root: Path, folder: Path, linked: Iterable[Path]) -> None:
-        """A clone at ``folder`` of the checkout ``root``; ``linked`` as for ``Clone.of``."""
-        self._root, self._folder, self._linked = root, folder, list(linked)
+    def __init__(self, root: Path, folder: Path, linked: Iterable[Path], commit: str) -> None:
+        """A clone as ``Clone.of`` makes it of the same."""
+        self._of = root, folder, list(linked), commit
         self._clone: Clone | None = None
+        self._refused: BaseException | None = None
+        self._is_stopped = False
         self._gate = threading.Lock()
 
     def runner(self) -> Runner:
         """Return what runs programs in it; raises as ``Runner.run`` where it cannot be brought up to date."""
         with self._gate:
+            if self._refused is not None:
+                raise self._refused
             if self._clone is None:
-                made = Clone.of(self._root, self._folder, self._linked)
-                made.runner.upstream("calibrate")
-                self._clone = made
+                try:
+                    self._clone = Clone.of(*self._of)
+                    if self._is_stopped:
+                        raise Stopped("a clone for rehearsals: stopped")
+                    self._clone.runner.upstream("calibrate")
+                except BaseException as error:
+                    self._refused = error  # whoever waited does not try again
+                    raise
             return self._clone.runner
 
     def stop(self) -> None:
-        """End what runs in it."""
+        """End what runs in it, and begin nothing more."""
+        self._is_stopped = True
         if self._clone is not None:
             self._clone.runner.stop()
 
@@ -97,10 +107,10 @@ class PreparedClone:
             self._clone.remove()
 
 
-def require_committed(root: Path) -> None:
-    """Refuse changes that a clone would not have."""
+def require_committed(root: Path, read: Iterable[Path] = ()) -> None:
+    """Refuse changes that a clone would not have, in files that runs ``read`` and Git knows too."""
     try:
-        changed = uncommitted(root, *DECIDES)
+        changed = uncommitted(root, *DECIDES, *map(str, read))
     except ValueError as error:
         raise ValueError(f"{error}: compare in a clone of the repository") from None
     if changed:

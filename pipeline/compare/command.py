@@ -1,5 +1,6 @@
 """The command ``dualpriv compare``: settings from public records, the grid, its tables and charts."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from pipeline.compare.page import page
 from pipeline.compare.rehearsals import Choice, Rehearsals
 from pipeline.compare.surroundings import alone, failures_told, of_the_checkout, threads_of, with_identity
 from pipeline.compare.table import Cost, Run, csv_of
+from pipeline.git import git
 from pipeline.presets import leaves, merge
 from pipeline.runner import interrupted_by_sigterm
 from stages.core.files import write_text
@@ -39,20 +41,22 @@ def compare_command(path: Path, out: Path, *, quick: bool, jobs: int) -> None:
     whole = read_grid(path)
     grid, root = whole.quickly() if quick else whole, Path.cwd()
     base = read_params()
-    _require_ready(root, base, grid)
-    interrupted_by_sigterm()
+    _require_ready(base, grid)
     read = _inputs(base, grid)
-    code = code_key(root, read)
+    linked = _require_committed(root, read)
+    interrupted_by_sigterm()
+    commit = git(root, "rev-parse", "HEAD")
+    code = code_key(root, read, commit)
     with failures_told(), alone(), with_identity(root), of_the_checkout():
-        folder, linked = scratch_folder("compare", "clones"), unknown_to_git(root, read)
-        prepared = PreparedClone(root, folder / "prepared", linked)
+        folder = scratch_folder("compare", "clones")
+        prepared = PreparedClone(root, folder / "prepared", linked, commit)
         asked = Rehearsals(prepared, base, grid, code)
         with threads_of(jobs, base["speed"]["threads"]):
             choices = _choices(asked, jobs)
             chosen = {(choice.method, choice.epsilon): choice.best for choice in choices}
             every = list(arms(base, grid, chosen))
             experiments = experiments_of(base, every, code)
-            runs = _runs(root, experiments, jobs, folder, linked)
+            runs = _runs(root, experiments, lambda job: Clone.of(root, folder / job, linked, commit), jobs)
         costs, where = _costs(asked, grid, every)
         prepared.remove()
     found = page(grid, runs, costs, choices, where, path, quick=quick)
@@ -66,12 +70,20 @@ def compare_command(path: Path, out: Path, *, quick: bool, jobs: int) -> None:
     print(found)
 
 
-def _require_ready(root: Path, base: dict[str, Any], grid: Grid) -> None:
-    """Refuse, before anything runs, people who are not public, and changes that no clone would have."""
+def _require_ready(base: dict[str, Any], grid: Grid) -> None:
+    """Refuse, before anything runs, people who are not public."""
     for method in grid.methods:
         params = params_of(base, grid, method.params)
         _require_public(read_section(params, "population", Population), params)
+
+
+def _require_committed(root: Path, read: list[Path]) -> list[Path]:
+    """Refuse changes that no clone would have; return what of ``read`` is to be linked into clones."""
     require_committed(root)
+    linked = unknown_to_git(root, read)
+    inside = [path for path in read if not path.is_absolute() and path not in linked]
+    require_committed(root, inside)
+    return linked
 
 
 def _require_public(population: Population, params: dict[str, Any]) -> None:
@@ -101,18 +113,16 @@ def _choices(asked: Rehearsals, jobs: int) -> list[Choice]:
         return asked.choices(jobs, lambda: advance(next(done)))
 
 
-def _runs(
-    root: Path, experiments: list[Experiment], jobs: int, folder: Path, linked: list[Path]
-) -> list[Run]:
-    """Return all runs; those that no earlier call has made are made now, in clones below ``folder``."""
+def _runs(root: Path, experiments: list[Experiment], clone: Callable[[str], Clone], jobs: int) -> list[Run]:
+    """Return all runs; those that no earlier call has made are made now, each in a ``clone``."""
     made = known(root)
     missing = [each for each in {each.name: each for each in experiments}.values() if each.name not in made]
     with progress("compare: runs", len(missing), rate=True) as advance:
-        clones = [Clone.of(root, folder / str(job), linked) for job in range(min(jobs, len(missing)))]
+        clones = [clone(str(job)) for job in range(min(jobs, len(missing)))]
         done = iter(range(1, len(missing) + 1))
         run_missing(clones, missing, lambda: advance(next(done)))
-        for clone in clones:
-            clone.remove()
+        for each in clones:
+            each.remove()
     made = known(root)
     lost = [each.name for each in experiments if each.name not in made]
     if lost:

@@ -114,9 +114,9 @@ def spelled(value: Any) -> str:
     return json.dumps(value)
 
 
-def code_key(root: Path, records: Iterable[Path]) -> str:
-    """Return what changes with the code of the stages and with the records."""
-    code = [git(root, "rev-parse", f"HEAD:{name}") for name in ("stages", "dvc.yaml")]
+def code_key(root: Path, records: Iterable[Path], commit: str = "HEAD") -> str:
+    """Return what changes with the code of the stages, as a commit has it, and with the records."""
+    code = [git(root, "rev-parse", f"{commit}:{name}") for name in ("stages", "dvc.yaml")]
     read = [f"{path} {sha256(root / path)}" for path in sorted(records)]
     return hashlib.sha256("\n".join([*code, *read]).encode()).hexdigest()
 

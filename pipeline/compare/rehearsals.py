@@ -1,6 +1,7 @@
 """Settings of every method chosen on public records, and what its steps cost: kept, and asked for once."""
 
 import hashlib
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -126,7 +127,7 @@ class Rehearsals:
 
     def _asked(self, request: dict[str, Any], name: str) -> Any:
         """Return what a process of its own answers."""
-        asked = scratch_folder("compare", "asked") / f"{self._key(request)}.json"
+        asked = scratch_folder("compare", "asked") / f"{self._key(request)}-{uuid.uuid4().hex[:8]}.json"
         answer = asked.with_suffix(".new.json")
         write_json(asked, self._whole(request))
         self.clone.runner().program("stages.training.rehearse", str(asked), str(answer), name=name)

@@ -60,7 +60,7 @@ def train(
     blocks = learner.trainable.slices()
     steps = plan.sampling.steps
     saving = _Saving(folder, load_checkpoint(folder.checkpoint, streams.fingerprint, learner.device))
-    state = saving.saved or _start(streams, learner, choices.optim)
+    state = saving.reached or _start(streams, learner, choices.optim)
     if not 0 <= state.step <= steps:
         raise ValueError(f"{folder.checkpoint} is at step {state.step} of {steps}: {way_out(folder.path)}")
     learner.ranks.gathered(state.step)  # tells the others where to begin
@@ -83,6 +83,7 @@ def train(
             # public from here
             noisy = mechanism.gradient(released, learner.trainable, step)
             state = saving.reached = _moved(state, noisy, is_in_P, mechanism, choices, learner, plan)
+            del released, noisy  # nothing of a step is held through the next one's look but the state
             if state.step % checkpoint_every == 0 or state.step == steps:
                 saving.save()
             advance(state.step)
@@ -148,16 +149,17 @@ def follow(plan: Plan, section: Update, learner: Learner, streams: Streams, firs
 
 
 class _Saving:
-    """What the run has reached and what of that is on disk."""
+    """What the run has reached, and which step of that is on disk."""
 
     def __init__(self, folder: RunFolder, saved: Checkpoint | None) -> None:
         self.folder = folder
-        self.saved = self.reached = saved
+        self.reached = saved
+        self.saved_step = 0 if saved is None else saved.step
 
     def save(self) -> None:
-        if self.reached is not None and self.reached is not self.saved:
+        if self.reached is not None and self.reached.step > self.saved_step:
             save_checkpoint(self.folder.checkpoint, self.reached)
-            self.saved = self.reached
+            self.saved_step = self.reached.step
 
     @contextmanager
     def when_stopped(self, steps: int) -> Iterator[None]:
@@ -168,8 +170,9 @@ class _Saving:
         except (KeyboardInterrupt, RankLost) as error:
             with not_stopped():
                 self.save()
-            done = self.saved.step if self.saved else 0
-            error.add_note(f"{done} of {steps} steps are saved, and the same command goes on from there")
+            error.add_note(
+                f"{self.saved_step} of {steps} steps are saved, and the same command goes on from there"
+            )
             raise
 
 

@@ -28,8 +28,9 @@ def whole_step(
     """Hold what a run holds, look at ``units``, add noise and update; changes no weight.
 
     Alive all the time are the flat weights, the optimizer's state, and the noise that comes next. ``looking``
-    is told when the look at the units begins and when it has ended. Which blocks are updated is not chosen
-    here, for that hangs on values; it takes a byte a weight. Works on models without values.
+    is told when the look at the units begins and when it has ended. Which weights are updated is not chosen
+    here, for that hangs on values: it takes a byte a weight where blocks are chosen, and what ``magnitude``
+    sorts and ``optim.shrink`` decomposes is not counted. Works on models without values.
     """
     weights_P = learner.trainable.flat()
     wide_P = weights_P.to(torch.promote_types(weights_P.dtype, torch.float32))

@@ -1,5 +1,8 @@
 """What settings reach is asked for once: of one process for all that is missing, and never again."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ import pytest
 from pipeline.compare.clones import PreparedClone
 from pipeline.compare.grid import read_grid
 from pipeline.compare.rehearsals import Rehearsals
+from pipeline.runner import StageFailed, Stopped
 from stages.core.files import read_json, write_json
 from stages.core.params import read_params
 
@@ -79,29 +83,68 @@ def test_what_was_answered_is_not_asked_again(clone: Answering) -> None:
     assert len(clone.asked) == known + len(GRID.starts), "other code, other answers"
 
 
-def test_a_clone_is_prepared_once_for_all_who_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
+class Making:
+    """Stands for a clone whose stages take as long as a test wants, and fail if it wants."""
 
-    class Prepared:
-        @classmethod
-        def of(cls, root: Path, folder: Path, linked: list[Path]) -> "Prepared":
-            said.append(folder.name)
-            return cls()
+    said: list[str]
+    waits: threading.Event
+    fails = False
 
-        @property
-        def runner(self) -> "Prepared":
-            return self
+    @classmethod
+    def of(cls, root: Path, folder: Path, linked: list[Path], commit: str) -> "Making":
+        cls.said.append(f"{folder.name} of {commit}")
+        return cls()
 
-        def upstream(self, target: str) -> None:
-            said.append(target)
+    @property
+    def runner(self) -> "Making":
+        return self
 
-        def remove(self) -> None:
-            said.append("removed")
+    def upstream(self, target: str) -> None:
+        self.waits.wait(10)
+        self.said.append(target)
+        if self.fails:
+            raise StageFailed(target, "no", 2, ())
 
-    monkeypatch.setattr("pipeline.compare.clones.Clone", Prepared)
-    clone = PreparedClone(tmp_path, tmp_path / "prepared", [])
+    def stop(self) -> None:
+        self.said.append("stopped")
+
+    def remove(self) -> None:
+        self.said.append("removed")
+
+
+@pytest.fixture
+def making(monkeypatch: pytest.MonkeyPatch) -> type[Making]:
+    made = type("Made", (Making,), {"said": [], "waits": threading.Event()})
+    monkeypatch.setattr("pipeline.compare.clones.Clone", made)
+    return made
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_clone_is_prepared_once_for_all_who_ask(tmp_path: Path, making: type[Making], fails: bool) -> None:
+    making.fails = fails
+    clone = PreparedClone(tmp_path, tmp_path / "prepared", [], "abc")
     clone.remove()
-    assert said == [], "nobody asked"
-    assert clone.runner() is clone.runner()
+    assert making.said == [], "nobody asked"
+    with ThreadPoolExecutor(3) as pool:
+        asking = [pool.submit(clone.runner) for _ in range(3)]
+        making.waits.set()
+        failures = [asked.exception() for asked in asking]
+    assert [isinstance(failure, StageFailed) for failure in failures] == [fails] * 3
     clone.remove()
-    assert said == ["prepared", "calibrate", "removed"]
+    assert making.said == ["prepared of abc", "calibrate", "removed"]
+
+
+def test_a_clone_that_is_being_prepared_is_stopped(tmp_path: Path, making: type[Making]) -> None:
+    clone = PreparedClone(tmp_path, tmp_path / "prepared", [], "abc")
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(clone.runner)
+        while not making.said:
+            time.sleep(0.01)
+        time.sleep(0.05)
+        clone.stop()
+        assert making.said == ["prepared of abc", "stopped"], "it need not be ready for that"
+        making.waits.set()
+    early = PreparedClone(tmp_path, tmp_path / "prepared", [], "abc")
+    early.stop()
+    with pytest.raises(Stopped):
+        early.runner()

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from models import PRUNED, rows, speed
+from stages.core.files import write_json
 from stages.core.params import read_params
 from stages.privacy.plan import Plan
 from stages.training.learner import Learner
@@ -69,6 +70,15 @@ def test_every_setting_is_tried_from_the_same_start(
     assert torch.equal(begun[0], fresh) and torch.equal(begun[1], fresh)
     assert torch.equal(begun[2], fresh) and noise[0] == noise[1] < noise[2], "each epsilon has its noise"
     assert not torch.equal(ended[0], fresh) and float(fresh.abs().sum()) > 0
+
+
+def test_a_run_that_may_have_one_budget_alone_has_it(rehearsal: Rehearsal, tmp_path: Path) -> None:
+    write_json(tmp_path / "chosen.json", {"chosen": {"layer": 1, "dominant": 6, "contextual": 3}})
+    chosen = replace(rehearsal, pruning=tmp_path / "chosen.json", budget=None).rule()
+    own = replace(rehearsal, pruning=tmp_path / "chosen.json", budget=(4, 2)).rule()
+    assert (chosen.dominant, chosen.contextual) == (6, 3)
+    assert (own.dominant, own.contextual) == (4, 2)
+    assert own == replace(chosen, dominant=4, contextual=2)
 
 
 def test_a_run_that_begins_otherwise_gets_a_learner_of_its_own(
