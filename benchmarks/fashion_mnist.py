@@ -1,7 +1,7 @@
 """Fashion-MNIST as image-text records: 60,000 images to learn from and 10,000 held out.
 
 ``apt-get install dataset-fashion-mnist``, then ``python -m benchmarks.fashion_mnist``, then ``dualpriv
-compare`` with the grid of ``benchmarks/grids/fashion_mnist.yaml``. The answer is the number of the kind of
+compare --jobs 2 --grid benchmarks/grids/fashion_mnist.yaml``. The answer is the number of the kind of
 garment, in words that the demonstration backbone's tokenizer knows.
 """
 

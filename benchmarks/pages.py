@@ -65,6 +65,7 @@ FIGURES: Mapping[str, Callable[[], str]] = {
     "accountants": table_in_markdown,
     "default_run": lambda: default_run.render(read_json(Path("benchmarks/default_run.json"))),
     "compare": lambda: measured(Path("benchmarks/compare/README.md")),
+    "compare_fashion_mnist": lambda: measured(Path("benchmarks/compare-fashion_mnist/README.md")),
     "methods": lambda: measured(Path("benchmarks/methods.md"), lambda line: "forward pass" not in line),
     "memory_7b": lambda: measured(
         Path("benchmarks/memory_7b.md"), lambda line: "llava" in line and "| 8 |" in line
