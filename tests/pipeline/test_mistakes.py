@@ -63,7 +63,6 @@ CALLS: list[tuple[tuple[str, ...], str]] = [
     (("budget", "--picture", "a.png", "--no-time"), "name a file that ends in .svg"),
     (("export", "--to", "presets"), "presets exists already: name a new directory"),
     (("export", "--to", "tuned"), "run `dvc repro` (or `dvc pull`) to make it"),
-    (("compare",), "run `dvc repro calibrate` first"),
     (("compare", "--grid", "none.yaml"), "none.yaml"),
     (("sweep", "none.yaml"), "none.yaml does not exist"),
     (("sweep", "sweep.yaml"), "sets 'privacy.epsilom', which params.yaml does not have"),
