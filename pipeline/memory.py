@@ -60,7 +60,7 @@ def prediction(asked: Asked) -> dict[str, Any]:
     settings = MemorySettings.of(params)
     path = directory_of(asked.model or (preset.config if preset else settings.model.path))
     gpu = gpu_of(asked.gpu or (preset.gpu if preset else DEFAULT_GPU))
-    gpus = asked.gpus or (preset.gpus if preset else 1)
+    gpus = asked.gpus if asked.gpus is not None else preset.gpus if preset else 1
     if asked.batch < 1 or gpus < 1:
         raise ValueError(f"--batch and --gpus count from 1, got {asked.batch} and {gpus}")
     if settings.trainable.kind == "reversible" and gpus > 1:

@@ -67,6 +67,7 @@ def test_where_not_one_unit_fits_it_says_what_would_do_and_ends_with_1(
         (("--margin", "1.5"), "the margin is a share of the GPU's memory"),
         (("--text-tokens", "4"), "4 of text, 16 of them the answer's, cannot be"),
         (("--batch", "0"), "--batch and --gpus count from 1"),
+        (("--gpus", "0"), "--batch and --gpus count from 1"),
         (("--gpu", "params.yaml"), "params.yaml has unknown keys"),
     ],
 )
