@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import about
-from pipeline.compare.clones import PreparedClone, require_committed, unknown_to_git
-from pipeline.compare.experiments import code_key, inputs_of
+from pipeline.compare.clones import PreparedClone, Revision
+from pipeline.compare.experiments import code_key, inputs_of_all
 from pipeline.compare.grid import Grid, Method, read_grid
 from pipeline.compare.rehearsals import Rehearsals
 from pipeline.compare.surroundings import alone, of_the_checkout, threads_of
-from pipeline.git import git
 from pipeline.presets import leaves
 from stages.core.files import write_json, write_text
 from stages.core.params import read_params
@@ -90,11 +89,10 @@ def main() -> None:
     options.add_argument("--json", type=Path, required=True)
     given = options.parse_args()
     root, grid, base = Path.cwd(), read_grid(given.grid), read_params()
-    require_committed(root)
-    commit, read = git(root, "rev-parse", "HEAD"), sorted({grid.stand_in.path, *inputs_of(base)})
-    folder = scratch_folder("compare", "clones") / "prepared"
-    prepared = PreparedClone(root, folder, unknown_to_git(root, read), commit)
-    asked = Rehearsals(prepared, base, grid, code_key(root, read, commit))
+    read = inputs_of_all(base, grid)
+    revision = Revision.of(root, read)
+    prepared = PreparedClone(revision, scratch_folder("compare", "clones") / "prepared")
+    asked = Rehearsals(prepared, base, grid, code_key(root, read, revision.commit))
     with alone(), of_the_checkout(), threads_of(JOBS, 0), ThreadPoolExecutor(JOBS) as pool:
         means = list(pool.map(lambda method: reached(asked, method), grid.methods))
     prepared.remove()

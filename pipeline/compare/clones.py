@@ -65,15 +65,37 @@ class Clone:
         shutil.rmtree(self.runner.root, ignore_errors=True)
 
 
+@dataclass(frozen=True)
+class Revision:
+    """The commit that a comparison is of, and what of its inputs Git does not know."""
+
+    root: Path
+    commit: str
+    linked: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, root: Path, read: Iterable[Path]) -> "Revision":
+        """Return what is checked out; changes of code, parameters or files that runs ``read`` are refused."""
+        require_committed(root)
+        files = list(read)
+        linked = unknown_to_git(root, files)
+        require_committed(root, [path for path in files if not path.is_absolute() and path not in linked])
+        return cls(root, git(root, "rev-parse", "HEAD"), tuple(linked))
+
+    def clone(self, folder: Path) -> Clone:
+        """Return a new clone of it."""
+        return Clone.of(self.root, folder, self.linked, self.commit)
+
+
 class PreparedClone:
     """A clone for rehearsals, made when something is first asked of it: DVC has brought it up to date.
 
     So backbone, public records and token budget are those of the commit, whatever the checkout holds.
     """
 
-    def __init__(self, root: Path, folder: Path, linked: Iterable[Path], commit: str) -> None:
-        """A clone as ``Clone.of`` makes it of the same."""
-        self._of = root, folder, list(linked), commit
+    def __init__(self, revision: Revision, folder: Path) -> None:
+        """A clone of ``revision`` at ``folder``."""
+        self._revision, self._folder = revision, folder
         self._clone: Clone | None = None
         self._refused: BaseException | None = None
         self._is_stopped = False
@@ -86,7 +108,7 @@ class PreparedClone:
                 raise self._refused
             if self._clone is None:
                 try:
-                    self._clone = Clone.of(*self._of)
+                    self._clone = self._revision.clone(self._folder)
                     if self._is_stopped:
                         raise Stopped("a clone for rehearsals: stopped")
                     self._clone.runner.upstream("calibrate")

@@ -1,16 +1,15 @@
 """The command ``dualpriv compare``: settings from public records, the grid, its tables and charts."""
 
-from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from pipeline.compare.clones import Clone, PreparedClone, require_committed, unknown_to_git
+from pipeline.compare.clones import PreparedClone, Revision
 from pipeline.compare.experiments import (
     Experiment,
     code_key,
     experiments_of,
-    inputs_of,
+    inputs_of_all,
     known,
     result,
     run_missing,
@@ -22,7 +21,6 @@ from pipeline.compare.page import page
 from pipeline.compare.rehearsals import Choice, Rehearsals
 from pipeline.compare.surroundings import alone, failures_told, of_the_checkout, threads_of, with_identity
 from pipeline.compare.table import Cost, Run, csv_of
-from pipeline.git import git
 from pipeline.presets import leaves, merge
 from pipeline.runner import interrupted_by_sigterm
 from stages.core.files import write_text
@@ -42,21 +40,20 @@ def compare_command(path: Path, out: Path, *, quick: bool, jobs: int) -> None:
     grid, root = whole.quickly() if quick else whole, Path.cwd()
     base = read_params()
     _require_ready(base, grid)
-    read = _inputs(base, grid)
-    linked = _require_committed(root, read)
+    read = inputs_of_all(base, grid)
+    revision = Revision.of(root, read)
     interrupted_by_sigterm()
-    commit = git(root, "rev-parse", "HEAD")
-    code = code_key(root, read, commit)
+    code = code_key(root, read, revision.commit)
     with failures_told(), alone(), with_identity(root), of_the_checkout():
         folder = scratch_folder("compare", "clones")
-        prepared = PreparedClone(root, folder / "prepared", linked, commit)
+        prepared = PreparedClone(revision, folder / "prepared")
         asked = Rehearsals(prepared, base, grid, code)
         with threads_of(jobs, base["speed"]["threads"]):
             choices = _choices(asked, jobs)
             chosen = {(choice.method, choice.epsilon): choice.best for choice in choices}
             every = list(arms(base, grid, chosen))
             experiments = experiments_of(base, every, code)
-            runs = _runs(root, experiments, lambda job: Clone.of(root, folder / job, linked, commit), jobs)
+            runs = _runs(revision, experiments, folder, jobs)
         costs, where = _costs(asked, grid, every)
         prepared.remove()
     found = page(grid, runs, costs, choices, where, path, quick=quick)
@@ -77,15 +74,6 @@ def _require_ready(base: dict[str, Any], grid: Grid) -> None:
         _require_public(read_section(params, "population", Population), params)
 
 
-def _require_committed(root: Path, read: list[Path]) -> list[Path]:
-    """Refuse changes that no clone would have; return what of ``read`` is to be linked into clones."""
-    require_committed(root)
-    linked = unknown_to_git(root, read)
-    inside = [path for path in read if not path.is_absolute() and path not in linked]
-    require_committed(root, inside)
-    return linked
-
-
 def _require_public(population: Population, params: dict[str, Any]) -> None:
     if not population.public:
         raise ValueError(
@@ -100,12 +88,6 @@ def _require_public(population: Population, params: dict[str, Any]) -> None:
         )
 
 
-def _inputs(base: dict[str, Any], grid: Grid) -> list[Path]:
-    """Return what runs read beside what stages write: records, and the model's directory."""
-    found = {path for path in (grid.stand_in.path,) if path.exists()}
-    return sorted(found.union(*(inputs_of(params_of(base, grid, method.params)) for method in grid.methods)))
-
-
 def _choices(asked: Rehearsals, jobs: int) -> list[Choice]:
     total = len(asked.tries())
     with progress("compare: settings", total) as advance:
@@ -113,16 +95,17 @@ def _choices(asked: Rehearsals, jobs: int) -> list[Choice]:
         return asked.choices(jobs, lambda: advance(next(done)))
 
 
-def _runs(root: Path, experiments: list[Experiment], clone: Callable[[str], Clone], jobs: int) -> list[Run]:
-    """Return all runs; those that no earlier call has made are made now, each in a ``clone``."""
+def _runs(revision: Revision, experiments: list[Experiment], folder: Path, jobs: int) -> list[Run]:
+    """Return all runs; those that no earlier call has made are made now, in clones below ``folder``."""
+    root = revision.root
     made = known(root)
     missing = [each for each in {each.name: each for each in experiments}.values() if each.name not in made]
     with progress("compare: runs", len(missing), rate=True) as advance:
-        clones = [clone(str(job)) for job in range(min(jobs, len(missing)))]
+        clones = [revision.clone(folder / str(job)) for job in range(min(jobs, len(missing)))]
         done = iter(range(1, len(missing) + 1))
         run_missing(clones, missing, lambda: advance(next(done)))
-        for each in clones:
-            each.remove()
+        for clone in clones:
+            clone.remove()
     made = known(root)
     lost = [each.name for each in experiments if each.name not in made]
     if lost:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.compare.clones import Clone
-from pipeline.compare.grid import Arm, changed_keys
+from pipeline.compare.grid import Arm, Grid, changed_keys, params_of
 from pipeline.git import git
 from pipeline.presets import leaves
 from stages.core.canonical import canonical_json
@@ -125,6 +125,12 @@ def inputs_of(params: Mapping[str, Any]) -> set[Path]:
     """Return what is there of what a run reads beside what stages write: records, a model's directory."""
     data, model = read_section(dict(params), "data", Data), read_section(dict(params), "model", Model)
     return {path for path in (data.private.path, data.public.path, model.path) if path.exists()}
+
+
+def inputs_of_all(base: Mapping[str, Any], grid: Grid) -> list[Path]:
+    """Return what the runs of a comparison and its stand-in read beside what stages write."""
+    found = {path for path in (grid.stand_in.path,) if path.exists()}
+    return sorted(found.union(*(inputs_of(params_of(base, grid, method.params)) for method in grid.methods)))
 
 
 def known(root: Path, of: str = "compare") -> dict[str, str]:

@@ -11,7 +11,6 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ from stages.training.rehearsal import Rehearsal
 from stages.training.whole_step import whole_step
 from stages.vlm.encoder import encode_set
 from stages.vlm.family import load
-from stages.vlm.selection import Rule
 
 
 def step_times(params: dict[str, Any], units: int, repeats: int, speed: Speed) -> list[dict[str, float]]:
@@ -39,7 +37,7 @@ def step_times(params: dict[str, Any], units: int, repeats: int, speed: Speed) -
     step before; here it is added, and not drawn.
     """
     run = Rehearsal.of(params)
-    rule = Rule(**asdict(run.tokens), **read_json(run.pruning)["chosen"])
+    rule = run.rule()
     loaded = load(run.backbone, device=speed.device, precision=run.model.precision)
     rows = first_units(read_rows(run.public), units, run.estimator.rows_per_unit)
     learner = run.learner(encode_set(loaded, rows, rule), speed)

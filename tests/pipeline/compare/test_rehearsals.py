@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.compare.clones import PreparedClone
+from pipeline.compare.clones import PreparedClone, Revision
 from pipeline.compare.grid import read_grid
 from pipeline.compare.rehearsals import Rehearsals
 from pipeline.runner import StageFailed, Stopped
@@ -91,7 +91,7 @@ class Making:
     fails = False
 
     @classmethod
-    def of(cls, root: Path, folder: Path, linked: list[Path], commit: str) -> "Making":
+    def of(cls, root: Path, folder: Path, linked: tuple[Path, ...], commit: str) -> "Making":
         cls.said.append(f"{folder.name} of {commit}")
         return cls()
 
@@ -122,7 +122,7 @@ def making(monkeypatch: pytest.MonkeyPatch) -> type[Making]:
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_clone_is_prepared_once_for_all_who_ask(tmp_path: Path, making: type[Making], fails: bool) -> None:
     making.fails = fails
-    clone = PreparedClone(tmp_path, tmp_path / "prepared", [], "abc")
+    clone = PreparedClone(Revision(tmp_path, "abc", ()), tmp_path / "prepared")
     clone.remove()
     assert making.said == [], "nobody asked"
     with ThreadPoolExecutor(3) as pool:
@@ -135,7 +135,7 @@ def test_a_clone_is_prepared_once_for_all_who_ask(tmp_path: Path, making: type[M
 
 
 def test_a_clone_that_is_being_prepared_is_stopped(tmp_path: Path, making: type[Making]) -> None:
-    clone = PreparedClone(tmp_path, tmp_path / "prepared", [], "abc")
+    clone = PreparedClone(Revision(tmp_path, "abc", ()), tmp_path / "prepared")
     with ThreadPoolExecutor(1) as pool:
         pool.submit(clone.runner)
         while not making.said:
@@ -144,7 +144,7 @@ def test_a_clone_that_is_being_prepared_is_stopped(tmp_path: Path, making: type[
         clone.stop()
         assert making.said == ["prepared of abc", "stopped"], "it need not be ready for that"
         making.waits.set()
-    early = PreparedClone(tmp_path, tmp_path / "prepared", [], "abc")
+    early = PreparedClone(Revision(tmp_path, "abc", ()), tmp_path / "prepared")
     early.stop()
     with pytest.raises(Stopped):
         early.runner()
