@@ -67,7 +67,7 @@ class Clone:
 
 @dataclass(frozen=True)
 class Revision:
-    """The commit that a comparison is of, and what of its inputs Git does not know."""
+    """The commit that a comparison or a sweep is of, and what of its inputs Git does not know."""
 
     root: Path
     commit: str
@@ -137,7 +137,7 @@ def require_committed(root: Path, read: Iterable[Path] = ()) -> None:
         raise ValueError(f"{error}: compare in a clone of the repository") from None
     if changed:
         names = ", ".join(changed[:3])
-        raise ValueError(f"a comparison runs what is committed: commit {names}, or restore what is there")
+        raise ValueError(f"runs are of what is committed: commit {names}, or restore what is there")
 
 
 def unknown_to_git(root: Path, paths: Iterable[Path]) -> list[Path]:

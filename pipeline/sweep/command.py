@@ -4,19 +4,20 @@ import csv
 import io
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.compare.clones import Clone, require_committed, unknown_to_git
+from pipeline.compare.clones import Clone, Revision
 from pipeline.compare.experiments import code_key, inputs_of, known
 from pipeline.compare.surroundings import alone, failures_told, of_the_checkout, threads_of, with_identity
 from pipeline.runner import interrupted_by_sigterm
-from pipeline.sweep.points import Point, points_of
+from pipeline.sweep.points import Point, combinations, points_of
 from stages.core.files import write_text
 from stages.core.params import read_params, read_section
 from stages.core.scratch import scratch_folder
@@ -29,10 +30,10 @@ SERVER_PATIENCE = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
 def sweep_command(path: Path, out: Path, *, jobs: int, spend: bool) -> None:
     """Run what is missing of the sweep and write its table; exit 2 for a mistake, 1 if a run fails."""
     root, base = Path.cwd(), read_params()
-    require_committed(root)
+    every = combinations(path, base)
+    revision = Revision.of(root, set().union(*(inputs_of(params) for _, params in every)))
     interrupted_by_sigterm()
-    inputs = sorted(inputs_of(base))
-    points = points_of(path, base, code_key(root, inputs))
+    points = points_of(every, _inputs_as_of(revision))
     populations = [read_section(dict(point.params), "population", Population) for point in points]
     is_public = all(population.public for population in populations)
     missing = {point.name for point in points} - set(known(root, "sweep"))
@@ -42,12 +43,22 @@ def sweep_command(path: Path, out: Path, *, jobs: int, spend: bool) -> None:
     from pipeline.sweep.flow import Clones, sweep
 
     with failures_told(), alone(), with_identity(root), threads_of(jobs, base["speed"]["threads"]):
-        with of_the_checkout(new_release=is_public), _clones(root, jobs * bool(missing), inputs) as clones:
+        with of_the_checkout(new_release=is_public), _clones(revision, jobs * bool(missing)) as clones:
             with _last_word():
                 rows = sweep(root, points, Clones(clones), jobs)
     write_text(out, csv_of(rows))
     Console().print(shown(rows, points))
     print(f"{len(rows)} runs, {len(missing)} of them new; {out}")
+
+
+def _inputs_as_of(revision: Revision) -> Callable[[Mapping[str, Any]], str]:
+    """Return what names code and records of a run; records that several runs read are looked at once."""
+
+    @cache
+    def key(inputs: frozenset[Path]) -> str:
+        return code_key(revision.root, inputs, revision.commit)
+
+    return lambda params: key(frozenset(inputs_of(params)))
 
 
 def _require_meant(population: Population, releases: int, is_meant: bool) -> None:
@@ -68,9 +79,9 @@ def _last_word() -> Iterator[None]:
 
 
 @contextmanager
-def _clones(root: Path, count: int, inputs: Sequence[Path]) -> Iterator[list[Clone]]:
-    folder, linked = scratch_folder("sweep", "clones"), unknown_to_git(root, inputs)
-    found = [Clone.of(root, folder / str(job), linked) for job in range(count)]
+def _clones(revision: Revision, count: int) -> Iterator[list[Clone]]:
+    folder = scratch_folder("sweep", "clones")
+    found = [revision.clone(folder / str(job)) for job in range(count)]
     try:
         yield found
     finally:

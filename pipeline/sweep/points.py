@@ -1,6 +1,6 @@
 """The points of a sweep: every combination of the values that a file gives to keys of ``params.yaml``."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import product
@@ -11,6 +11,8 @@ from pipeline.compare.experiments import named, spelled
 from pipeline.presets import merge, read_as
 
 LARGEST = 1000
+Combination = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""What a grid sets, by dotted key, and the whole of params.yaml with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +47,10 @@ class Point:
     """The whole of params.yaml."""
 
 
-def points_of(path: Path, base: Mapping[str, Any], code: str) -> list[Point]:
-    """Return the points of the sweep in ``path``, the last key changing fastest.
+def combinations(path: Path, base: Mapping[str, Any]) -> list[Combination]:
+    """Return every combination of the sweep in ``path``, the last key changing fastest.
 
-    Every point spells every key of the grid, and inherits nothing from another. Errors: a file that is
-    missing or broken, and a key that params.yaml does not have.
+    Errors: a file that is missing or broken, and a key that params.yaml does not have.
     """
     if not path.is_file():
         raise ValueError(f"{path} does not exist: name a file that says `grid:` and lists values by key")
@@ -63,6 +64,21 @@ def points_of(path: Path, base: Mapping[str, Any], code: str) -> list[Point]:
             for part in reversed(key.split(".")):
                 change = {part: change}
             merge(params, change, str(path))
-        changes = {key: spelled(value) for key, value in chosen.items()}
-        found.append(Point(named("sweep", params, code), chosen, changes, params))
+        found.append((chosen, params))
     return found
+
+
+def points_of(every: Sequence[Combination], inputs: Callable[[Mapping[str, Any]], str]) -> list[Point]:
+    """Return a point for each combination; it spells every key of the grid, and inherits nothing.
+
+    ``inputs`` names the code and the records of a run that has these parameters.
+    """
+    return [
+        Point(
+            named("sweep", params, inputs(params)),
+            values,
+            {key: spelled(value) for key, value in values.items()},
+            params,
+        )
+        for values, params in every
+    ]

@@ -1,10 +1,12 @@
 """A sweep has every combination of its values, each spelled whole, and refuses what is no grid."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pipeline.sweep.points import points_of
+from pipeline.sweep.points import Point, combinations, points_of
 from stages.core.params import read_params
 from tests.pipeline.conftest import REPOSITORY
 
@@ -12,6 +14,10 @@ BASE = read_params(REPOSITORY / "params.yaml")
 GRID = (
     "grid:\n  privacy.epsilon: [1.0, 8]\n  tokens.select: [all, random]\n  calibrate.candidates: [[[6, 3]]]\n"
 )
+
+
+def points(path: Path, base: Mapping[str, Any] = BASE, inputs: str = "code") -> list[Point]:
+    return points_of(combinations(path, base), lambda params: inputs)
 
 
 @pytest.fixture
@@ -22,28 +28,28 @@ def grid(tmp_path: Path) -> Path:
 
 
 def test_every_combination_is_a_point_that_spells_all_its_keys(grid: Path) -> None:
-    points = points_of(grid, BASE, "code")
-    assert [(point.values["privacy.epsilon"], point.values["tokens.select"]) for point in points] == [
+    found = points(grid)
+    assert [(point.values["privacy.epsilon"], point.values["tokens.select"]) for point in found] == [
         (1.0, "all"),
         (1.0, "random"),
         (8, "all"),
         (8, "random"),
     ]
-    assert points[0].changes == {
+    assert found[0].changes == {
         "privacy.epsilon": "1.0",
         "tokens.select": "'all'",
         "calibrate.candidates": "[[6,3]]",
     }
-    assert points[3].params["tokens"]["select"] == "random" and BASE["tokens"]["select"] != "random"
-    assert len({point.name for point in points}) == 4 and points[0].name.startswith("sweep-")
+    assert found[3].params["tokens"]["select"] == "random" and BASE["tokens"]["select"] != "random"
+    assert len({point.name for point in found}) == 4 and found[0].name.startswith("sweep-")
 
 
 def test_a_point_is_named_by_what_decides_its_result(grid: Path) -> None:
-    names = [point.name for point in points_of(grid, BASE, "code")]
-    assert names == [point.name for point in points_of(grid, {**BASE, "speed": {}}, "code")]
-    assert not set(names) & {point.name for point in points_of(grid, BASE, "other code")}
+    names = [point.name for point in points(grid)]
+    assert names == [point.name for point in points(grid, {**BASE, "speed": {}})]
+    assert not set(names) & {point.name for point in points(grid, inputs="other code")}
     other = {**BASE, "canaries": {**BASE["canaries"], "count": 7}}
-    assert not set(names) & {point.name for point in points_of(grid, other, "code")}
+    assert not set(names) & {point.name for point in points(grid, other)}
 
 
 @pytest.mark.parametrize(
@@ -61,9 +67,9 @@ def test_a_point_is_named_by_what_decides_its_result(grid: Path) -> None:
 def test_what_is_no_grid_is_refused_in_one_sentence(grid: Path, text: str, said: str) -> None:
     grid.write_text(text)
     with pytest.raises((ValueError, KeyError), match=said):
-        points_of(grid, BASE, "code")
+        points(grid)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="none.yaml does not exist"):
-        points_of(tmp_path / "none.yaml", BASE, "code")
+        points(tmp_path / "none.yaml")
