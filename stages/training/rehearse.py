@@ -54,14 +54,18 @@ class Records:
     def of(self, run: Rehearsal) -> tuple[EncodedSet, EncodedSet]:
         """Return rows to train on and held-out rows, under the rule of a run; four units in five train."""
         rule = run.rule()
-        decides = [asdict(rule), self.code, run.model.precision, self.speed.device]
-        key = hashlib.sha256(canonical_json(decides)).hexdigest()[:32]
-        folder = scratch_folder("compare", "encoded", key)
+        folder = scratch_folder("compare", "encoded", self.key(run, rule))
         with (folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # several processes may want the same at once
             if not (folder / "heldout").is_dir():
                 self._write(run, rule, folder)
         return read_encoded(folder / "train"), read_encoded(folder / "heldout")
+
+    def key(self, run: Rehearsal, rule: Rule) -> str:
+        """Return what changes with anything that decides how the rows are encoded."""
+        model = {**asdict(run.model), "path": str(run.model.path)}  # what lies there is in ``code``
+        decides = [asdict(rule), self.code, model, self.speed.device]
+        return hashlib.sha256(canonical_json(decides)).hexdigest()[:32]
 
     def _write(self, run: Rehearsal, rule: Rule, folder: Path) -> None:
         loaded = load(run.backbone, device=self.speed.device, precision=run.model.precision)

@@ -10,12 +10,17 @@ from models import PRUNED, rows, speed
 from stages.core.files import write_json
 from stages.core.params import read_params
 from stages.privacy.plan import Plan
+from stages.records.source import Source
 from stages.training.learner import Learner
 from stages.training.loop import Choices
 from stages.training.rehearsal import Prepared, Rehearsal, rehearse
+from stages.training.rehearse import Records
 from stages.vlm.encoder import encode_set
 from stages.vlm.family import load
 
+PUBLIC = Source(
+    path=Path("public"), rows=None, format="llava", unit="id", kind=None, split=None, on_bad_record="stop"
+)
 PARAMS = Path(__file__).parents[3] / "params.yaml"
 
 
@@ -79,6 +84,23 @@ def test_a_run_that_may_have_one_budget_alone_has_it(rehearsal: Rehearsal, tmp_p
     assert (chosen.dominant, chosen.contextual) == (6, 3)
     assert (own.dominant, own.contextual) == (4, 2)
     assert own == replace(chosen, dominant=4, contextual=2)
+
+
+def test_what_is_encoded_is_kept_by_rule_and_model(rehearsal: Rehearsal) -> None:
+    records = Records(PUBLIC, speed(), "code")
+    hub = replace(rehearsal.model, hub="somebody/llava", revision="0" * 40)
+    models = [
+        rehearsal.model,
+        hub,
+        replace(hub, revision="1" * 40),
+        replace(rehearsal.model, precision="bfloat16"),
+    ]
+    runs = [replace(rehearsal, model=model) for model in models]
+    keys = {records.key(run, rule) for run in runs for rule in (PRUNED, replace(PRUNED, dominant=1))}
+    assert len(keys) == 2 * len(models)
+    assert records.key(rehearsal, PRUNED) == records.key(
+        replace(rehearsal, seed=replace(rehearsal.seed, start=7)), PRUNED
+    )
 
 
 def test_a_run_that_begins_otherwise_gets_a_learner_of_its_own(
