@@ -166,7 +166,7 @@ class Calibrate(Releasing):
     def _rules(self, selection: TokenSelection, layer: int) -> list[Rule]:
         """Return a rule under each budget, smallest first."""
         return [
-            Rule(**asdict(selection), layer=layer, dominant=dominant, contextual=contextual)
+            selection.under({"layer": layer, "dominant": dominant, "contextual": contextual})
             for dominant, contextual in sorted(self.calibrate.candidates, key=sum)
         ]
 

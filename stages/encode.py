@@ -47,7 +47,7 @@ class Encode(Stage):
     def run(self) -> None:
         """Encode both splits, and all canaries, under the calibrated rule; what is done outlives a kill."""
         speed = use(Speed.load())
-        rule = Rule(**asdict(self.tokens), **read_json(self.pruning)["chosen"])
+        rule = self.tokens.under(read_json(self.pruning)["chosen"])
         inputs = ResolvedInputs.of(self)
         folder = scratch_folder("encode", _key(inputs, self.backbone, rule, speed.device))
         with joined(speed.device) as ranks, in_use(folder):

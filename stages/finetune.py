@@ -1,7 +1,7 @@
 """Encoded records + backbone + plan -> adapter and the trace of what really ran."""
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -76,7 +76,7 @@ class Finetune(Stage):
 
     def rule(self) -> Rule:
         """Return the token rule, with the budget that calibrate has chosen."""
-        return Rule(**asdict(self.tokens), **read_json(self.pruning)["chosen"])
+        return self.tokens.under(read_json(self.pruning)["chosen"])
 
     def run(self) -> None:
         """Train from the last checkpoint, in as many processes as were started; the first one writes."""

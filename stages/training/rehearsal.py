@@ -6,7 +6,7 @@ Nothing is planned, reserved or charged, for every record is public; what runs i
 import os
 import tempfile
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -84,7 +84,7 @@ class Rehearsal:
         chosen = read_json(self.pruning)["chosen"]
         if self.budget is not None:
             chosen |= {"dominant": self.budget[0], "contextual": self.budget[1]}
-        return Rule(**asdict(self.tokens), **chosen)
+        return self.tokens.under(chosen)
 
     def plan(self) -> Plan:
         """Solve for the noise of the real run."""

@@ -7,8 +7,8 @@ width of the similarity metric, C clusters.
 """
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from math import inf
 from typing import Literal
 
@@ -103,6 +103,10 @@ class TokenSelection:
         """Refuse noise that is none."""
         if not 0 <= self.fusion_noise < inf:
             raise ValueError(f"tokens.fusion_noise must be 0 or a positive number, got {self.fusion_noise}")
+
+    def under(self, budget: Mapping[str, int]) -> "Rule":
+        """Return the rule under a budget: ``layer``, ``dominant`` and ``contextual`` (pruning.json)."""
+        return Rule(**asdict(self), **budget)
 
 
 @dataclass(frozen=True, kw_only=True)
