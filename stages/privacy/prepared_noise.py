@@ -32,6 +32,8 @@ class StandardNoise:
 class PreparedNoise:
     """Draws each step's noise once, the next one in a thread while this one is in use.
 
+    It is drawn on the CPU and waits there, so that a GPU has its memory for the look at the units.
+
     Guarantee: the noise of a step is a function of its streams alone, one stream a tensor; a step's noise is
     given once, and steps only go up, so no two sums of a process share any. A step that is replayed after a
     crash adds the same noise to the same sum.
@@ -47,7 +49,7 @@ class PreparedNoise:
     ) -> None:
         """Expect steps below ``steps``; ``sizes`` are the weights of every trainable tensor, by name.
 
-        Noise is drawn on the CPU and brought to ``device``, bit for bit the same on any.
+        A step's noise is given on ``device``, bit for bit the same on any.
         """
         self._streams, self._sizes, self._steps, self._device = streams, dict(sizes), steps, device
         self._distribution: Distribution = distribution
@@ -64,11 +66,11 @@ class PreparedNoise:
             )
         self._last = step
         if self._next is not None and self._next[0] == step:
-            standard_P = self._next[1].result()
+            waiting_P = self._next[1].result()
         else:
-            standard_P = self._draw(step)
+            waiting_P = self._draw(step)
         self._next = (step + 1, self._thread.submit(self._draw, step + 1)) if step + 1 < self._steps else None
-        return StandardNoise(standard_P, self._distribution)
+        return StandardNoise(waiting_P.to(self._device, non_blocking=True), self._distribution)
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -89,4 +91,4 @@ class PreparedNoise:
             drawn = stream.gaussian(size) if self._distribution == "gaussian" else stream.laplace(size)
             standard_P[start : start + size] = torch.from_numpy(drawn)
             start += size
-        return standard_P.to(self._device, non_blocking=True)
+        return standard_P

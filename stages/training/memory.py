@@ -59,7 +59,7 @@ def memory_use(learner: Learner, plan: Plan, optim: Optim) -> tuple[MemoryUse, i
     """
     if not learner.speed.shard_base:  # processes gather a sharded base from one another: its step is run
         learner = without_values_of(learner)
-    memory = StepMemory(learner, Mechanism.of(plan))
+    memory = StepMemory(learner, Mechanism.of(plan), noise_waits_aside=learner.device != "cpu")
     short, long = _shapes(learner.encoded)
     ends = [_length(shape) for shape in (short, long)]
     turns = {longest_ghost(weight) for weight in learner.trainable.parameters().values()}

@@ -115,7 +115,7 @@ class MemoryPlan:
         layers = TrainableLayers.of(attached, first_axis(model_type))
         learner = Learner(attached, family, layers, encoded, _speed(method.recompute))
         mechanism = unpriced(method.estimator, method.groups, method.noise)
-        memory = StepMemory(learner, mechanism)
+        memory = StepMemory(learner, mechanism, noise_waits_aside=True)
         if method.processes > 1:  # what a first step leaves behind is not a step's
             memory.parts([shape] * method.rows_per_unit, method.rows_per_unit, method.optim)
         return cls(memory, method, shape, _weights(attached))

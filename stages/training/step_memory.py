@@ -41,6 +41,8 @@ class StepMemory:
 
     learner: Learner
     mechanism: Mechanism
+    noise_waits_aside: bool = False
+    """Whether the noise that comes next lies in other memory, as it does beside a GPU."""
 
     @classmethod
     def of(
@@ -88,6 +90,7 @@ class StepMemory:
                 self.mechanism,
                 optim,
                 lambda begins: held.append(allocations.live) if begins else None,
+                self.noise_waits_aside,
             )
         return held[0], int(allocations.peak)
 
@@ -102,7 +105,7 @@ class StepMemory:
         config = learner.model.config
         parts = Parts(int(config.get_text_config().vocab_size))  # type: ignore[union-attr, operator]
         with running(), Allocations(learner.model, parts) as allocations:
-            whole_step(learner, units, self.mechanism, optim, parts.look)
+            whole_step(learner, units, self.mechanism, optim, parts.look, self.noise_waits_aside)
         found: dict[str, int] = allocations.parts_at_peak
         return found
 

@@ -122,6 +122,17 @@ def test_equal_streams_give_equal_bits_ahead_or_not():
     assert np.array_equal(alone.numpy()[SAMPLES:], drawn), "a tensor's noise hangs on its own name alone"
 
 
+def test_noise_waits_on_the_cpu_and_is_given_where_the_sum_is(monkeypatch):
+    drawn, honest = [], PreparedNoise._draw
+    monkeypatch.setattr(
+        PreparedNoise, "_draw", lambda self, step: drawn.append(honest(self, step)) or drawn[-1]
+    )
+    with PreparedNoise(streams(), {"w": 4}, steps=2, device="meta") as prepared:
+        given = [prepared.at(step).standard_P for step in range(2)]
+    assert [noise_P.device.type for noise_P in given] == ["meta", "meta"]
+    assert [noise_P.device.type for noise_P in drawn] == ["cpu", "cpu"]
+
+
 @pytest.mark.parametrize("steps", [(0, 0), (1, 0), (3,)])
 def test_noise_never_serves_two_sums(steps):
     with PreparedNoise(streams(), {"w": 4}, steps=3) as prepared:

@@ -21,7 +21,7 @@ from stages.training.learner import Learner
 from stages.training.mechanism import Mechanism
 from stages.training.memory import GIB, memory_use, within_memory
 from stages.training.micro_batches import Bounds
-from stages.training.step_memory import StepMemory, without_values_of
+from stages.training.step_memory import StepMemory, unpriced, without_values_of
 from stages.training.synthetic_rows import Shape, synthetic_learner
 from stages.training.whole_step import whole_step
 
@@ -101,6 +101,16 @@ def test_what_the_optimizer_keeps_counts_whatever_the_rows(tiny_llava):
     assert (more.per_row, more.per_token) == (less.per_row, less.per_token)
     assert min(least, less.fixed) > 3 * weights_P.nbytes + 8 * len(weights_P), "moments, counts and noise"
     assert most > least
+
+
+def test_noise_counts_while_units_are_looked_at_unless_it_waits_aside_or_there_is_none(tiny_llava):
+    learner = mixed_learner(tiny_llava, PRUNED, rank=16)
+    here = StepMemory(without_values_of(learner), MECHANISM)
+    aside = replace(here, noise_waits_aside=True)
+    without = replace(here, mechanism=unpriced("nonprivate", "whole"))
+    (held, most), (less, least), (none, _) = (memory.beside(ADAM) for memory in (here, aside, without))
+    noise = 8 * len(learner.trainable.flat())
+    assert held - less == held - none == most - least == noise
 
 
 def test_a_limit_that_the_update_alone_exceeds_is_refused(tiny_llava):
