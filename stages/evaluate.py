@@ -16,8 +16,8 @@ from stages.evaluation.noised_accuracy import (
     counts_by_unit,
     noised_accuracy_by_kind,
 )
-from stages.evaluation.remembered import remembered
 from stages.evaluation.settings import EvaluateSettings
+from stages.evaluation.zero_shot import counted_once
 from stages.privacy.chain import Split
 from stages.privacy.charge import declared_public
 from stages.privacy.noised_sum import NoisedSum
@@ -68,7 +68,7 @@ class Evaluate(Releasing):
     def _exactly(self, loaded: Loaded, speed: Speed) -> None:
         encoded = read_encoded(self.encoded)
         arguments = (loaded.family, encoded, speed.micro_batch)
-        zero_shot = remembered(
+        zero_shot = counted_once(
             self._decides_zero_shot(speed),
             lambda: accuracy_by_kind("evaluate zero-shot", loaded.model, *arguments),
         )

@@ -15,7 +15,7 @@ from stages.privacy.planning import plan_for
 from stages.privacy.population import Population
 from stages.privacy.sampling import Sampling
 from stages.records.data import Data
-from stages.training.estimators import Estimator
+from stages.training.estimator import Estimator
 
 BACKBONE = Path("models/backbone")
 """The model of an earlier pass."""

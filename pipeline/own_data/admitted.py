@@ -12,7 +12,7 @@ from stages.privacy.population import Population
 from stages.privacy.renyi_filter import Limit
 from stages.privacy.sampling import Sampling
 from stages.records.data import Data
-from stages.training.estimators import Estimator
+from stages.training.estimator import Estimator
 
 LARGEST = 1000.0
 """Epsilon of a limit beyond which nobody looks."""

@@ -7,18 +7,19 @@ layers, rules, kinds of question and models, one behind the other.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import dp_accounting
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from stages.privacy.clipping import clip_sum
-from stages.privacy.noise import NoisySum, add_noise
-from stages.privacy.prepared_noise import PreparedNoise
 from stages.privacy.sampling import choose_rows, poisson_sample
 from stages.privacy.stream import Streams
+
+if TYPE_CHECKING:  # a section of params.yaml is read by stages that need neither
+    from dp_accounting import DpEvent
+    from torch import Tensor
+
+    from stages.privacy.noise import NoisySum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +63,10 @@ class NoisedSum:
             f"at most {self.clip:g}"
         )
 
-    def event(self) -> dp_accounting.DpEvent:
+    def event(self) -> "DpEvent":
         """Return the privacy event of ``sample`` and ``release``, for one unit added or removed."""
+        import dp_accounting
+
         once = dp_accounting.GaussianDpEvent(self.noise_multiplier)
         return once if self.sampler == "none" else dp_accounting.PoissonSampledDpEvent(self.rate, once)
 
@@ -79,7 +82,7 @@ class NoisedSum:
             for unit in joining
         ]
 
-    def release(self, contributions_UK: Tensor, streams: Streams) -> NoisySum:
+    def release(self, contributions_UK: "Tensor", streams: Streams) -> "NoisySum":
         """Clip what each sampled unit contributes, add up, and add noise from the secret stream, in float64.
 
         The Gaussian mechanism (Dwork and Roth 2014, section 3.5.3) on one vector-valued query.
@@ -91,6 +94,10 @@ class NoisedSum:
         Edge cases: no units give noise alone; a unit with NaN or infinity adds nothing. The same streams give
         the same noise: they must serve this one sum.
         """
+        from stages.privacy.clipping import clip_sum
+        from stages.privacy.noise import add_noise
+        from stages.privacy.prepared_noise import PreparedNoise
+
         clipped = clip_sum(contributions_UK, self.clip)
         with PreparedNoise(streams, {"sum": contributions_UK.shape[1]}, steps=1) as noise:
             return add_noise(clipped, self.noise_multiplier, noise.at(0))
@@ -109,6 +116,6 @@ class NoisedMean(NoisedSum):
         if not 0 < self.expected_units < math.inf:
             raise ValueError(f"private.expected_units must be positive, got {self.expected_units}")
 
-    def mean(self, noised: NoisySum) -> list[float]:
+    def mean(self, noised: "NoisySum") -> list[float]:
         """Return the noised sum over ``expected_units``."""
         return [float(value) / self.expected_units for value in noised.sum_P]

@@ -7,7 +7,7 @@ from stages.training.update_pruning import Update
 
 
 def require_sensible(plan: Plan, trainable: Trainable, update: Update, optim: Optim) -> None:
-    """Refuse a combination with its reason and a way out; every method of the README passes."""
+    """Refuse a combination with its reason and a way out; every method of the Methods page passes."""
     estimator = plan.estimator
     if update.prune == "accumulated" and update.warmup_steps >= plan.sampling.steps:
         raise ValueError(

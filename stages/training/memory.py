@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from stages.privacy.kept_gradients import longest_ghost
 from stages.privacy.plan import Plan
@@ -46,6 +47,13 @@ def within_memory(learner: Learner, plan: Plan, optim: Optim) -> Learner:
     return replace(learner, bounds=bounds)
 
 
+def noise_waits_aside(device: str) -> bool:
+    """Tell whether noise lies in other memory than the model's until it is added: so it is beside a GPU."""
+    if device == "auto":
+        return torch.cuda.is_available()
+    return torch.device(device).type != "cpu"
+
+
 def memory_use(learner: Learner, plan: Plan, optim: Optim) -> tuple[MemoryUse, int]:
     """Measure bytes per row and per padded token: a line above what rows of any length need.
 
@@ -59,7 +67,7 @@ def memory_use(learner: Learner, plan: Plan, optim: Optim) -> tuple[MemoryUse, i
     """
     if not learner.speed.shard_base:  # processes gather a sharded base from one another: its step is run
         learner = without_values_of(learner)
-    memory = StepMemory(learner, Mechanism.of(plan), noise_waits_aside=learner.device != "cpu")
+    memory = StepMemory(learner, Mechanism.of(plan), noise_waits_aside(learner.device))
     short, long = _shapes(learner.encoded)
     ends = [_length(shape) for shape in (short, long)]
     turns = {longest_ghost(weight) for weight in learner.trainable.parameters().values()}

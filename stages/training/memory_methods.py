@@ -7,7 +7,7 @@ from typing import Any
 from stages.core.params import read_section
 from stages.privacy.plan import EstimatorKind
 from stages.trainable.settings import Kind, Trainable
-from stages.training.estimators import Estimator
+from stages.training.estimator import Estimator
 from stages.training.memory_plan import Method
 from stages.training.optimizer import Optim
 from stages.vlm.source import Model

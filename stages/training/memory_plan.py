@@ -63,6 +63,8 @@ class Method:
     """Whether the vision tower stays, as where every step looks at images, not at their features."""
     processes: int = 1
     """GPUs that the frozen base is sharded over, of which each looks at as many rows."""
+    noise_waits_aside: bool = True
+    """Whether the noise that comes next lies in other memory, as it does beside a GPU."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class MemoryPlan:
         layers = TrainableLayers.of(attached, first_axis(model_type))
         learner = Learner(attached, family, layers, encoded, _speed(method.recompute))
         mechanism = unpriced(method.estimator, method.groups, method.noise)
-        memory = StepMemory(learner, mechanism, noise_waits_aside=True)
+        memory = StepMemory(learner, mechanism, method.noise_waits_aside)
         if method.processes > 1:  # what a first step leaves behind is not a step's
             memory.parts([shape] * method.rows_per_unit, method.rows_per_unit, method.optim)
         return cls(memory, method, shape, _weights(attached))

@@ -26,7 +26,7 @@ from stages.privacy.sampling import Sampling
 from stages.privacy.stream import RunKey, Streams
 from stages.records.encoded import EncodedSet
 from stages.trainable.settings import Trainable
-from stages.training.estimators import Estimator
+from stages.training.estimator import Estimator
 from stages.training.intents import Intents
 from stages.training.learner import Learner
 from stages.training.loop import Choices, train

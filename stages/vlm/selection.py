@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from math import inf
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -104,7 +104,7 @@ class TokenSelection:
         if not 0 <= self.fusion_noise < inf:
             raise ValueError(f"tokens.fusion_noise must be 0 or a positive number, got {self.fusion_noise}")
 
-    def under(self, budget: Mapping[str, int]) -> "Rule":
+    def under(self, budget: Mapping[str, Any]) -> "Rule":
         """Return the rule under a budget: ``layer``, ``dominant`` and ``contextual`` (pruning.json)."""
         return Rule(**asdict(self), **budget)
 

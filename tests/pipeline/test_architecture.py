@@ -148,8 +148,9 @@ def test_core_loads_no_machine_learning() -> None:
     assert not {"torch", "numpy", "transformers", "peft", "opacus", "dp_accounting"} & set(loaded)
 
 
-def test_accounts_are_written_without_torch() -> None:
-    heavy = [sys.executable, "-c", "import sys, stages.account; print(*sys.modules)"]
+@pytest.mark.parametrize("stage", ["plan", "account"])
+def test_privacy_is_planned_and_accounted_without_torch(stage: str) -> None:
+    heavy = [sys.executable, "-c", f"import sys, stages.{stage}; print(*sys.modules)"]
     loaded = subprocess.run(heavy, cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout.split()
     assert "dp_accounting" in loaded and not {"torch", "transformers", "peft"} & set(loaded)
 

@@ -161,4 +161,4 @@ def test_an_event_without_a_cell_is_refused_by_name(event):
 
 
 def test_the_documents_show_the_table():
-    assert table_in_markdown() in (Path(__file__).parents[3] / "README.md").read_text()
+    assert table_in_markdown() in (Path(__file__).parents[3] / "docs/accounting.md").read_text()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stages.evaluation.accuracy import Accuracy
-from stages.evaluation.remembered import remembered
+from stages.evaluation.zero_shot import counted_once
 
 
 def test_counts_are_made_once_for_what_decides_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,8 +16,8 @@ def test_counts_are_made_once_for_what_decides_them(tmp_path: Path, monkeypatch:
         asked.append(len(asked))
         return {"all": Accuracy(3, 4), "digit": Accuracy(0, 0)}
 
-    first = remembered({"files": "a"}, count)
-    assert remembered({"files": "a"}, count) == first == {"all": Accuracy(3, 4), "digit": Accuracy(0, 0)}
+    first = counted_once({"files": "a"}, count)
+    assert counted_once({"files": "a"}, count) == first == {"all": Accuracy(3, 4), "digit": Accuracy(0, 0)}
     assert asked == [0]
-    remembered({"files": "b"}, count)
+    counted_once({"files": "b"}, count)
     assert asked == [0, 1]
