@@ -1,6 +1,6 @@
 """Train and score one arm in memory, by the library functions of stages finetune and evaluate."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -60,7 +60,7 @@ def calibrated_rules() -> tuple[Rule, Rule]:
     """Return (all tokens, the rule that stage calibrate chose)."""
     chosen = read_json(Path("data/calibrate/pruning.json"))["chosen"]
     published = TokenSelection(select="dominant_contextual", merge="cluster", fusion_noise=0.0)
-    return Rule(select="all", merge="none", **chosen), Rule(**asdict(published), **chosen)
+    return Rule(select="all", merge="none", **chosen), published.under(chosen)
 
 
 def load_backbone(settings: Settings) -> tuple[Loaded, Speed]:

@@ -150,7 +150,9 @@ def noise_on_some_tensors_only() -> Patch:
 
 def counters_that_start_again() -> Patch:
     """Draw the noise of the first step at every step."""
-    return patch.object(PreparedNoise, "at", lambda self, step: StandardNoise(cast(Tensor, self._draw(0))))
+    return patch.object(
+        PreparedNoise, "at", lambda self, step: StandardNoise(cast(Tensor, self._draw(0)).to(self._device))
+    )
 
 
 def one_stream_for_all_tensors() -> Patch:

@@ -1,8 +1,8 @@
 """Evidence of runs that did otherwise than planned, and what the audit command says of it.
 
 It starts from the evidence of the checkout; charges, statement and dvc.lock are made to fit the trace by the
-functions that stage account uses. A run that takes more steps than it tells leaves no evidence: the README
-says so, and the white-box auditor is for that.
+functions that stage account uses. A run that takes more steps than it tells leaves no evidence: the
+Auditor's guide says so, and the white-box auditor is for that.
 """
 
 import hashlib

@@ -1,7 +1,6 @@
 """The command ``dualpriv export``: the fine-tuned model as a directory for people without this project."""
 
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
 from pipeline.as_trained import require_as_trained
@@ -33,14 +32,14 @@ def export_command(to: Path) -> None:
 def _export(to: Path) -> None:
     from stages.exporting.card import card_of
     from stages.exporting.directory import require_accounted, write_model
-    from stages.vlm.selection import Rule, TokenSelection
+    from stages.vlm.selection import TokenSelection
     from stages.vlm.source import Model
 
     params, pruning = read_params(), read_json(PRUNING)
     selection = read_section(params, "tokens", TokenSelection, PARAMS)
     precision = read_section(params, "model", Model, PARAMS).precision
     require_as_trained(params, PRUNING, BACKBONE)
-    rule = Rule(**asdict(selection), **pruning["chosen"])
+    rule = selection.under(pruning["chosen"])
     statement = require_accounted(ADAPTER, TRACE, STATEMENT)
     with new_directory(to) as building:
         exported = write_model(BACKBONE, ADAPTER, building, precision)

@@ -29,7 +29,10 @@ def identity(root: Path) -> Mapping[str, str]:
     return given
 
 
-def uncommitted(root: Path, *paths: str) -> list[str]:
-    """Return what differs below ``paths`` from what is committed."""
-    changed = git(root, "status", "--porcelain", "--", *paths).splitlines()
+def uncommitted(root: Path, *paths: str, untracked: bool = True) -> list[str]:
+    """Return what differs below ``paths`` from what is committed, new files among it if ``untracked``."""
+    if not paths:
+        return []
+    new = "--untracked-files=" + ("normal" if untracked else "no")
+    changed = git(root, "status", "--porcelain", new, "--", *paths).splitlines()
     return [line.split(maxsplit=1)[1] for line in changed]

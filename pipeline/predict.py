@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ def _answers(asked: Sequence[Any], batch: int | None) -> Iterator[str]:
     from stages.evaluation.answer import answers
     from stages.trainable.adapters import load_adapter
     from stages.vlm.family import load
-    from stages.vlm.selection import Rule, TokenSelection
+    from stages.vlm.selection import TokenSelection
     from stages.vlm.source import Model
 
     params = read_params()
@@ -110,7 +110,7 @@ def _answers(asked: Sequence[Any], batch: int | None) -> Iterator[str]:
     precision = read_section(params, "model", Model, PARAMS).precision
     pruning = read_json(PRUNING)
     require_as_trained(params, PRUNING, BACKBONE)
-    rule = Rule(**asdict(selection), **pruning["chosen"])
+    rule = selection.under(pruning["chosen"])
     speed = use(Speed.load())
     loaded = load(BACKBONE, device=speed.device, precision=precision)
     require_no_mark(asked, loaded.processor.image_token)

@@ -1,7 +1,7 @@
 """The memory of a step, predicted as ``dualpriv memory`` does: from config.json, without a GPU."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.budget.question import Question, model_of
@@ -26,6 +26,7 @@ class Memory:
     @classmethod
     def of(cls, question: Question) -> "Memory":
         """Prepare the prediction for section ``trainable`` on the model, whatever weights are asked about."""
+        from stages.training.memory import noise_waits_aside
         from stages.training.memory_methods import MemorySettings, methods_of
         from stages.training.memory_plan import MemoryPlan
         from stages.training.synthetic_rows import Shape
@@ -41,6 +42,9 @@ class Memory:
         settings = MemorySettings.of(params)
         recompute = read_section(params, "speed.recompute_activations", bool)
         method = next(iter(methods_of(settings, 1, recompute, False).values()))
+        method = replace(
+            method, noise_waits_aside=noise_waits_aside(read_section(params, "speed.device", str))
+        )
         words = Shape(shape.text_tokens, shape.answer_tokens, shape.visual_tokens)
         plan = MemoryPlan.of(path, settings.model.precision, method, words)
         tokens = read_section(params, "speed.micro_batch_tokens", int) // plan.tokens_of_row

@@ -75,12 +75,13 @@ class Revision:
 
     @classmethod
     def of(cls, root: Path, read: Iterable[Path]) -> "Revision":
-        """Return what is checked out; changes of code, parameters or files that runs ``read`` are refused."""
-        require_committed(root)
-        files = list(read)
-        linked = unknown_to_git(root, files)
-        require_committed(root, [path for path in files if not path.is_absolute() and path not in linked])
-        return cls(root, git(root, "rev-parse", "HEAD"), tuple(linked))
+        """Return what is checked out; changes of code, parameters or files that runs ``read`` are refused.
+
+        So is a changed note of DVC's beside such a file: a clone would take the file that the old one names.
+        """
+        files = [path for path in read if not path.is_absolute()]
+        require_committed(root, [*files, *(Path(f"{path}.dvc") for path in files)])
+        return cls(root, git(root, "rev-parse", "HEAD"), tuple(unknown_to_git(root, files)))
 
     def clone(self, folder: Path) -> Clone:
         """Return a new clone of it."""
@@ -130,26 +131,31 @@ class PreparedClone:
 
 
 def require_committed(root: Path, read: Iterable[Path] = ()) -> None:
-    """Refuse changes that a clone would not have, in files that runs ``read`` and Git knows too."""
+    """Refuse changes that a clone would not have, in what runs ``read`` as far as Git knows it too."""
     try:
-        changed = uncommitted(root, *DECIDES, *map(str, read))
+        changed = uncommitted(root, *DECIDES) + uncommitted(root, *map(str, read), untracked=False)
     except ValueError as error:
-        raise ValueError(f"{error}: compare in a clone of the repository") from None
+        raise ValueError(f"{error}: experiments need a clone of the repository") from None
     if changed:
         names = ", ".join(changed[:3])
         raise ValueError(f"runs are of what is committed: commit {names}, or restore what is there")
 
 
 def unknown_to_git(root: Path, paths: Iterable[Path]) -> list[Path]:
-    """Return those paths of the checkout that no commit holds."""
-    inside = [path for path in paths if not path.is_absolute() and (root / path).exists()]
-    return [path for path in inside if not git(root, "ls-files", "--", str(path))]
+    """Return those files and folders of the checkout of which Git does not know all, ignored ones too."""
+    return [
+        path
+        for path in paths
+        if (root / path).exists() and git(root, "ls-files", "--others", "--", str(path))
+    ]
 
 
 def _link(source: Path, target: Path) -> None:
-    """Put a file or folder there without copying its contents, where the file system allows."""
+    """Put what is missing of a file or folder there, as links where the file system allows."""
 
     def linked(file: str, at: str) -> None:
+        if os.path.exists(at):  # committed, or a part of what was put there before
+            return
         try:
             os.link(file, at)
         except OSError:

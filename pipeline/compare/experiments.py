@@ -114,17 +114,28 @@ def spelled(value: Any) -> str:
     return json.dumps(value)
 
 
-def code_key(root: Path, records: Iterable[Path], commit: str = "HEAD") -> str:
+def code_key(
+    root: Path, records: Iterable[Path], commit: str = "HEAD", digest: Callable[[Path], str] = sha256
+) -> str:
     """Return what changes with the code of the stages, as a commit has it, and with the records."""
     code = [git(root, "rev-parse", f"{commit}:{name}") for name in ("stages", "dvc.yaml")]
-    read = [f"{path} {sha256(root / path)}" for path in sorted(records)]
+    read = [f"{path} {digest(root / path)}" for path in sorted(records)]
     return hashlib.sha256("\n".join([*code, *read]).encode()).hexdigest()
 
 
 def inputs_of(params: Mapping[str, Any]) -> set[Path]:
     """Return what is there of what a run reads beside what stages write: records, a model's directory."""
     data, model = read_section(dict(params), "data", Data), read_section(dict(params), "model", Model)
-    return {path for path in (data.private.path, data.public.path, model.path) if path.exists()}
+    paths = {data.private.path, data.public.path} | ({model.path} if model.hub is None else set())
+    return {path for path in paths if path.exists()}
+
+
+def require_records(params: Mapping[str, Any]) -> None:
+    """Refuse records that are not here and that DVC could not bring, before the first run begins."""
+    data = read_section(dict(params), "data", Data)
+    for path in (data.private.path, data.public.path):
+        if not path.exists() and not Path(f"{path}.dvc").is_file():
+            raise ValueError(f"{path} does not exist: put the data there, or name another path")
 
 
 def inputs_of_all(base: Mapping[str, Any], grid: Grid) -> list[Path]:

@@ -62,6 +62,8 @@ class Grid:
     epsilons: tuple[float, ...]
     starts: tuple[int, ...]
     """Values of ``seed.start``; every run draws a key of its own besides."""
+    choose_starts: tuple[int, ...]
+    """Those that settings are tried from; what counts is the mean."""
     stand_in: Source
     """Public records in the place of the private ones, to choose settings on."""
     params: dict[str, Any]
@@ -81,10 +83,12 @@ class Grid:
                 raise ValueError(f"there is no method '{name}' in the comparison; there are: {names}")
         if len(set(every)) < len(every):
             raise ValueError(f"two methods or variants of the comparison have the same name: {every}")
-        if len({*self.epsilons}) < len(self.epsilons) or len({*self.starts}) < len(self.starts):
+        if any(len({*named}) < len(named) for named in (self.epsilons, self.starts, self.choose_starts)):
             raise ValueError("the comparison names an epsilon or a start twice")
-        if not (self.epsilons and self.starts and self.variants.starts):
-            raise ValueError("a comparison needs at least one epsilon and one start, its variants too")
+        if not (self.epsilons and self.starts and self.choose_starts and self.variants.starts):
+            raise ValueError(
+                "a comparison needs at least one epsilon and one start, its choices and variants too"
+            )
         if not set(self.variants.starts) <= set(self.starts):
             raise ValueError("variants run from starts from which their method does not")
         if self.variants.list and self.variants.epsilon not in self.epsilons:
@@ -102,6 +106,7 @@ class Grid:
             self,
             epsilons=self.quick.epsilons,
             starts=self.quick.starts,
+            choose_starts=self.quick.starts,
             params=params,
             methods=tuple(
                 replace(

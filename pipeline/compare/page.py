@@ -11,7 +11,7 @@ from pipeline.presets import leaves
 _HOW_CHOSEN = (
     "Chosen for every method at every epsilon on the stand-in, public records in the place of private ones, "
     "from as many for each; in brackets what each reached on held-out rows of the stand-in, as the mean over "
-    "the starts."
+    "{} starts."
 )
 _ONE_SETTING = "One for every method, the first that the grid names: nothing was tried, and nothing chosen."
 
@@ -51,7 +51,7 @@ def page(
     targets = _targets(runs, costs, grid)
     if targets:
         parts += ["## Targets", targets]
-    parts += ["## Settings", _HOW_CHOSEN if _had_choice(choices) else _ONE_SETTING, _settings(choices)]
+    parts += ["## Settings", _how_chosen(grid, choices), _settings(choices)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -62,8 +62,9 @@ def _not_run(grid: Grid) -> str:
     return f"\n\nA dash: not run without privacy by this grid ({', '.join(left_out)})."
 
 
-def _had_choice(choices: Sequence[Choice]) -> bool:
-    return any(len(choice.tried) > 1 for choice in choices)
+def _how_chosen(grid: Grid, choices: Sequence[Choice]) -> str:
+    had_choice = any(len(choice.tried) > 1 for choice in choices)
+    return _HOW_CHOSEN.format(len(grid.choose_starts)) if had_choice else _ONE_SETTING
 
 
 def _settings(choices: Sequence[Choice]) -> str:

@@ -21,7 +21,7 @@ UNITS, PAIRS = 64, 7
 
 @dataclass(frozen=True)
 class Choice:
-    """What was tried for a method at an epsilon, and what it reached on the stand-in, over all starts."""
+    """What was tried for a method at an epsilon, and what it reached on the stand-in, over the starts."""
 
     method: str
     epsilon: float | None
@@ -74,12 +74,12 @@ class Rehearsals:
     def tries(self) -> list[tuple[Method, int]]:
         """Return the methods that have a choice, each with every start."""
         methods = [method for method in self.grid.methods if len(method.choose) > 1]
-        return [(method, start) for method in methods for start in self.grid.starts]
+        return [(method, start) for method in methods for start in self.grid.choose_starts]
 
     def _choice(self, method: Method, epsilon: float | None, found: Found) -> Choice:
         if len(method.choose) == 1:
             return Choice(method.name, epsilon, method.choose, (0.0,))
-        from_starts = [found[method.name, start][epsilon] for start in self.grid.starts]
+        from_starts = [found[method.name, start][epsilon] for start in self.grid.choose_starts]
         return Choice(method.name, epsilon, method.choose, tuple(map(fmean, zip(*from_starts, strict=True))))
 
     def reached(self, method: Method, epsilons: Sequence[float | None], start: int) -> Reached:

@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.compare.clones import Clone, Revision
-from pipeline.compare.experiments import code_key, inputs_of, known
+from pipeline.compare.experiments import code_key, inputs_of, known, require_records
 from pipeline.compare.surroundings import alone, failures_told, of_the_checkout, threads_of, with_identity
 from pipeline.runner import interrupted_by_sigterm
 from pipeline.sweep.points import Point, combinations, points_of
-from stages.core.files import write_text
+from stages.core.files import sha256, write_text
 from stages.core.params import read_params, read_section
 from stages.core.scratch import scratch_folder
 from stages.privacy.population import Population
@@ -31,13 +31,16 @@ def sweep_command(path: Path, out: Path, *, jobs: int, spend: bool) -> None:
     """Run what is missing of the sweep and write its table; exit 2 for a mistake, 1 if a run fails."""
     root, base = Path.cwd(), read_params()
     every = combinations(path, base)
+    for _, params in every:
+        require_records(params)
     revision = Revision.of(root, set().union(*(inputs_of(params) for _, params in every)))
     interrupted_by_sigterm()
-    points = points_of(every, _inputs_as_of(revision))
+    points = points_of(every, inputs_as_of(revision))
     populations = [read_section(dict(point.params), "population", Population) for point in points]
     is_public = all(population.public for population in populations)
     missing = {point.name for point in points} - set(known(root, "sweep"))
-    _require_meant(populations[0], len(missing), is_public or spend)
+    for population in populations:
+        _require_meant(population, len(missing), population.public or spend)
     jobs = min(jobs if is_public else 1, max(1, len(missing)))  # releases on people follow one another
     os.environ.setdefault(SERVER_PATIENCE, "180")  # of a server of its own, where none is named
     from pipeline.sweep.flow import Clones, sweep
@@ -51,14 +54,10 @@ def sweep_command(path: Path, out: Path, *, jobs: int, spend: bool) -> None:
     print(f"{len(rows)} runs, {len(missing)} of them new; {out}")
 
 
-def _inputs_as_of(revision: Revision) -> Callable[[Mapping[str, Any]], str]:
+def inputs_as_of(revision: Revision) -> Callable[[Mapping[str, Any]], str]:
     """Return what names code and records of a run; records that several runs read are looked at once."""
-
-    @cache
-    def key(inputs: frozenset[Path]) -> str:
-        return code_key(revision.root, inputs, revision.commit)
-
-    return lambda params: key(frozenset(inputs_of(params)))
+    digest = cache(sha256)
+    return lambda params: code_key(revision.root, inputs_of(params), revision.commit, digest)
 
 
 def _require_meant(population: Population, releases: int, is_meant: bool) -> None:
@@ -81,8 +80,10 @@ def _last_word() -> Iterator[None]:
 @contextmanager
 def _clones(revision: Revision, count: int) -> Iterator[list[Clone]]:
     folder = scratch_folder("sweep", "clones")
-    found = [revision.clone(folder / str(job)) for job in range(count)]
+    found: list[Clone] = []
     try:
+        for job in range(count):
+            found.append(revision.clone(folder / str(job)))
         yield found
     finally:
         for clone in found:

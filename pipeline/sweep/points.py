@@ -55,7 +55,7 @@ def combinations(path: Path, base: Mapping[str, Any]) -> list[Combination]:
     if not path.is_file():
         raise ValueError(f"{path} does not exist: name a file that says `grid:` and lists values by key")
     grid = read_as(Grid, path).grid
-    found = []
+    found: list[Combination] = []
     for values in product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
         params = deepcopy(dict(base))

@@ -7,7 +7,7 @@ consistently is caught by the signature alone ("signature"): whoever checks no s
 from him, which the tests show too. Truncation is noticed by whoever holds a later signed statement
 (``--latest``), and by whoever has a clone with the older commits (``--all-revs``).
 
-Out of reach, with the reason (the README says it to the auditor):
+Out of reach, with the reason (the Auditor's guide says it):
 
 - *The operator signs, and never added the noise, or sampled otherwise than the trace says*: he holds both
   keys and writes the trace. Planted canaries, a test of the model itself, can show it.

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[3]
 GRID = """
 epsilons: [4.0, 8.0]
 starts: [0, 1]
+choose_starts: [0, 1]
 stand_in: {path: data/demonstration/public.parquet, rows: null, format: messages, unit: image_id, kind: kind,
            split: null, on_bad_record: stop}
 params:
@@ -99,7 +100,7 @@ def test_people_who_are_not_public_and_folders_without_history_are_refused(
     assert status == 2 and "presets/compare.yaml does not exist" in said
     (tmp_path / "grid.yaml").write_text(GRID)
     status, _, said = dualpriv("compare", "--grid", "grid.yaml")
-    assert status == 2 and "git status" in said and "compare in a clone of the repository" in said
+    assert status == 2 and "git status" in said and "experiments need a clone of the repository" in said
     edit_params(tmp_path, {"public: true": "public: false"})
     status, _, said = dualpriv("compare", "--grid", "grid.yaml")
     assert status == 2 and "every run of a comparison is a release" in said and said.count("\n") == 1

@@ -124,6 +124,8 @@ def broken(change: dict[str, Any], tmp_path: Path) -> Path:
         ({"starts": []}, "at least one epsilon and one start"),
         ({"epsilons": [1.0, 3.0, 1]}, "names an epsilon or a start twice"),
         ({"starts": [0, 0, 1]}, "names an epsilon or a start twice"),
+        ({"choose_starts": []}, "at least one epsilon and one start"),
+        ({"choose_starts": [1, 1]}, "names an epsilon or a start twice"),
         ({"quick.settings": 0}, "quick.settings of the comparison must be at least 1"),
         ({"variants.epsilon": 5.0}, "variants run at epsilon 5, at which no method runs"),
         ({"epsilons": "all"}, "key 'epsilons' must be a list"),

@@ -22,7 +22,8 @@ WHOLE = read_grid(ROOT / "presets/compare.yaml")
 GRID = replace(
     WHOLE,
     epsilons=(3.0, 8.0),
-    starts=(0, 1),
+    starts=(0, 1, 2),
+    choose_starts=(0, 1),
     methods=WHOLE.methods[:1],
     reference=WHOLE.methods[0].name,
     variants=replace(WHOLE.variants, list=()),
@@ -77,10 +78,12 @@ def test_what_was_answered_is_not_asked_again(clone: Answering) -> None:
     assert len(clone.asked) == known
     more = rehearsals(clone, grid=replace(GRID, epsilons=(1.0, 3.0, 8.0))).choices(1, lambda: None)
     assert more[1:] == before
-    assert [len(runs) for runs in clone.asked[known:]] == [len(GRID.methods[0].choose)] * len(GRID.starts)
+    assert [len(runs) for runs in clone.asked[known:]] == [len(GRID.methods[0].choose)] * len(
+        GRID.choose_starts
+    )
     known = len(clone.asked)
     rehearsals(clone, code="other").choices(1, lambda: None)
-    assert len(clone.asked) == known + len(GRID.starts), "other code, other answers"
+    assert len(clone.asked) == known + len(GRID.choose_starts), "other code, other answers"
 
 
 class Making:

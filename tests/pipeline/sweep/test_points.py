@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.compare.clones import Revision
+from pipeline.compare.experiments import require_records
+from pipeline.sweep.command import inputs_as_of
 from pipeline.sweep.points import Point, combinations, points_of
 from stages.core.params import read_params
 from tests.pipeline.conftest import REPOSITORY
@@ -50,6 +53,43 @@ def test_a_point_is_named_by_what_decides_its_result(grid: Path) -> None:
     assert not set(names) & {point.name for point in points(grid, inputs="other code")}
     other = {**BASE, "canaries": {**BASE["canaries"], "count": 7}}
     assert not set(names) & {point.name for point in points(grid, other)}
+
+
+def test_a_point_is_named_by_the_records_that_it_reads_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipeline.compare.experiments.git", lambda *_: "a tree")
+    for name in ("one.parquet", "two.parquet", "public.parquet"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "sweep.yaml").write_text("grid:\n  data.private.path: [one.parquet, two.parquet]\n")
+    data = {**BASE["data"], "public": {**BASE["data"]["public"], "path": "public.parquet"}}
+    base = {**BASE, "data": data}
+
+    def names() -> list[str]:
+        every = combinations(Path("sweep.yaml"), base)
+        return [point.name for point in points_of(every, inputs_as_of(Revision(tmp_path, "abc", ())))]
+
+    before = names()
+    (tmp_path / "two.parquet").write_text("other records")
+    after = names()
+    assert before[0] == after[0] and before[1] != after[1]
+    (tmp_path / "public.parquet").write_text("other records")
+    assert not set(names()) & set(after)
+
+
+def test_records_that_are_not_there_are_refused_unless_dvc_brings_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    private, public = (BASE["data"][name]["path"] for name in ("private", "public"))
+    for path in (private, f"{public}.dvc"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
+    require_records(BASE)
+    Path(private).unlink()
+    with pytest.raises(ValueError, match=f"{private} does not exist"):
+        require_records(BASE)
 
 
 @pytest.mark.parametrize(
