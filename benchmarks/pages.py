@@ -24,11 +24,10 @@ _PLACE = re.compile(r"(<!-- figures: (\S+) -->\n).*?(<!-- /figures -->)", re.S)
 
 
 def measured(path: Path, rows: Callable[[str], bool] = lambda line: True) -> str:
-    """Return when and where a committed measurement was made, and the ``rows`` of its first table."""
-    text = path.read_text()
-    about = next(block for block in text.split("\n\n") if not block.startswith("#"))
-    lines = text.splitlines()
+    """Return what a page says before its first table, when and where among it, and that table's ``rows``."""
+    lines = path.read_text().splitlines()
     start = next(index for index, line in enumerate(lines) if line.startswith("|"))
+    about = "\n".join(line for line in lines[:start] if not line.startswith("#"))
     end = next((index for index in range(start, len(lines)) if not lines[index].startswith("|")), len(lines))
     chosen = [line for line in lines[start + 2 : end] if rows(line)]
     return "\n".join([about.strip(), "", *lines[start : start + 2], *chosen])
@@ -71,6 +70,13 @@ FIGURES: Mapping[str, Callable[[], str]] = {
         Path("benchmarks/memory_7b.md"), lambda line: "llava" in line and "| 8 |" in line
     ),
     "token_pruning": lambda: measured(Path("benchmarks/token_pruning.md")),
+    "family_table": lambda: measured(Path("benchmarks/family_table.md")),
+    "step_cost": lambda: measured(Path("benchmarks/step_cost.md")),
+    "scaling": lambda: measured(Path("benchmarks/scaling.md")),
+    "process_memory": lambda: measured(Path("benchmarks/process_memory.md")),
+    "encode_cost": lambda: measured(Path("benchmarks/encode_cost.md")),
+    "evidence": lambda: measured(Path("benchmarks/evidence.md")),
+    "canary_cost": lambda: measured(Path("benchmarks/canary_cost.md")),
     "faults": lambda: measured(Path("benchmarks/faults.md")),
     "noise_by_epsilon": noise_by_epsilon,
 }
