@@ -85,7 +85,9 @@ def test_weights_and_memory_follow_from_the_config_alone(dualpriv: Command, fold
     assert status == 0
     assert found["weights"] == [count_weights(outline(path), trainable, family_of(path))]
     _, memory, _ = dualpriv("memory", "--model", "models/pretrained", "--batch", "128", "--json")
-    assert found["options"][0]["peak_gib"] == json.loads(memory)["methods"][0]["peak_gib"]
+    noise = 8 * found["weights"][0] / 2**30  # beside a GPU it waits in other memory
+    beside_a_gpu = json.loads(memory)["methods"][0]["peak_gib"]
+    assert found["options"][0]["peak_gib"] == pytest.approx(beside_a_gpu + noise, rel=1e-12)
     assert found["options"][0]["ledger"] == {"passes": None, "refused": None}, "a public population"
 
 
