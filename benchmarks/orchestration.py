@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.machine import about
 from benchmarks.quartiles import in_words, quartiles
-from pipeline.compare.clones import Clone, require_committed
+from pipeline.compare.clones import Revision
 from pipeline.dvc_graph import Step, read_steps
 from pipeline.runner import Runner, environment
 from stages.core.files import write_json, write_text
@@ -71,7 +71,7 @@ def main() -> None:
     options.add_argument("--repeats", type=int, default=5)
     given = options.parse_args()
     root = Path.cwd()
-    require_committed(root)
+    revision = Revision.of(root, [])
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {
             "PREFECT_HOME": str(Path(folder) / "prefect"),
@@ -79,7 +79,7 @@ def main() -> None:
         }
         from prefect.testing.utilities import prefect_test_harness
 
-        clone = Clone.of(root, Path(folder) / "clone", [])
+        clone = revision.clone(Path(folder) / "clone")
         with prefect_test_harness(server_startup_timeout=180), chdir(clone.runner.root):
             asked = ways(clone.runner.root)
             times: dict[str, list[float]] = {name: [] for name in asked}

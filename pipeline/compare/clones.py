@@ -28,7 +28,7 @@ class Clone:
     runner: Runner
 
     @classmethod
-    def of(cls, root: Path, folder: Path, linked: Iterable[Path], commit: str = "HEAD") -> "Clone":
+    def of(cls, root: Path, folder: Path, linked: Iterable[Path], commit: str) -> "Clone":
         """Make a clone of ``commit`` at ``folder``, in place of one that an earlier call left.
 
         ``linked`` are the files and folders that runs read and Git does not know, relative to the checkout.
@@ -80,8 +80,8 @@ class Revision:
         So is a changed note of DVC's beside such a file: a clone would take the file that the old one names.
         """
         files = [path for path in read if not path.is_absolute()]
-        require_committed(root, [*files, *(Path(f"{path}.dvc") for path in files)])
-        return cls(root, git(root, "rev-parse", "HEAD"), tuple(unknown_to_git(root, files)))
+        _require_committed(root, [*files, *(Path(f"{path}.dvc") for path in files)])
+        return cls(root, git(root, "rev-parse", "HEAD"), tuple(_unknown_to_git(root, files)))
 
     def clone(self, folder: Path) -> Clone:
         """Return a new clone of it."""
@@ -130,7 +130,7 @@ class PreparedClone:
             self._clone.remove()
 
 
-def require_committed(root: Path, read: Iterable[Path] = ()) -> None:
+def _require_committed(root: Path, read: Iterable[Path] = ()) -> None:
     """Refuse changes that a clone would not have, in what runs ``read`` as far as Git knows it too."""
     try:
         changed = uncommitted(root, *DECIDES) + uncommitted(root, *map(str, read), untracked=False)
@@ -141,7 +141,7 @@ def require_committed(root: Path, read: Iterable[Path] = ()) -> None:
         raise ValueError(f"runs are of what is committed: commit {names}, or restore what is there")
 
 
-def unknown_to_git(root: Path, paths: Iterable[Path]) -> list[Path]:
+def _unknown_to_git(root: Path, paths: Iterable[Path]) -> list[Path]:
     """Return those files and folders of the checkout of which Git does not know all, ignored ones too."""
     return [
         path

@@ -114,9 +114,7 @@ def spelled(value: Any) -> str:
     return json.dumps(value)
 
 
-def code_key(
-    root: Path, records: Iterable[Path], commit: str = "HEAD", digest: Callable[[Path], str] = sha256
-) -> str:
+def code_key(root: Path, records: Iterable[Path], commit: str, digest: Callable[[Path], str] = sha256) -> str:
     """Return what changes with the code of the stages, as a commit has it, and with the records."""
     code = [git(root, "rev-parse", f"{commit}:{name}") for name in ("stages", "dvc.yaml")]
     read = [f"{path} {digest(root / path)}" for path in sorted(records)]
