@@ -70,6 +70,8 @@ def main() -> None:
     options.add_argument("--json", type=Path, required=True)
     options.add_argument("--repeats", type=int, default=5)
     given = options.parse_args()
+    if given.repeats < 2:
+        options.error("--repeats must be at least 2: quartiles are told")
     root = Path.cwd()
     revision = Revision.of(root, [])
     with tempfile.TemporaryDirectory() as folder:
