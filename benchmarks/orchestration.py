@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.machine import about
 from benchmarks.quartiles import in_words, quartiles
 from pipeline.compare.clones import Revision
-from pipeline.dvc_graph import Step, read_steps
+from pipeline.dvc_graph import Step, read_steps, recorded
 from pipeline.runner import Runner, environment
 from stages.core.files import write_json, write_text
 
@@ -44,7 +44,7 @@ def ways(root: Path) -> dict[str, Callable[[], object]]:
 def _task(root: Path, step: Step, *, force: bool) -> None:
     from pipeline.flow import run_stage
 
-    run_stage(step, Runner(root), force, False, {})
+    run_stage(step, Runner(root), recorded(root, step.name) if force else None, False, {})
 
 
 def _quietly(command: list[str]) -> None:
