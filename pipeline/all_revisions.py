@@ -1,6 +1,7 @@
 """Walk every revision of the evidence, count each release once, and compose them: the true total."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from stages.privacy.totals import totals_of
 def all_revisions(root: Path, asked: Evidence) -> tuple[dict[str, Any], list[Finding]]:
     """Return what every commit that any ref reaches shows beside ``asked``, the evidence of the checkout.
 
-    Commits that hold the same evidence files are read once, as the oldest of them. That old evidence
-    contradicts itself is a warning: what counts of it is which releases it shows.
+    Evidence counts in whatever folder of the repository it lay. Commits that hold the same evidence files are
+    read once, as the oldest of them. That old evidence contradicts itself is a warning: what counts of it is
+    which releases it shows.
     """
     repository = Repository(root)
     commits = repository.commits()
@@ -39,17 +41,47 @@ def all_revisions(root: Path, asked: Evidence) -> tuple[dict[str, Any], list[Fin
     return {"commits": len(commits), "states": len(past), "populations": listed}, found
 
 
+@dataclass(frozen=True)
+class _State:
+    """The same evidence files in a folder of one or more commits."""
+
+    repository: Repository
+    holders: Sequence[str]
+    """The commits, newest first."""
+    is_beside: bool
+    """The folder is another than that of the checkout, and at its commit evidence lies there still."""
+
+    def moment(self, here: str, past: Collection[str]) -> Moment:
+        oldest, folder = self.holders[-1], self.repository.folder
+        return Moment(
+            revision=oldest if folder == here else f"{oldest}:{folder or '.'}",
+            is_past=not self.is_beside and any(holder in past for holder in self.holders),
+            is_beside=self.is_beside,
+            evidence=evidence_at(Revision(self.repository, oldest)),
+        )
+
+
 def _moments(repository: Repository, commits: Sequence[str]) -> Iterator[Moment]:
-    """Yield each distinct state of the evidence, the oldest first."""
-    past = set(repository.ancestors())
-    states: dict[tuple[tuple[str, str], ...], list[str]] = {}
-    exports = [path for path in repository.ever(EXPORTS) if is_export(path)]
-    for commit, blobs in repository.blobs(commits, [*READ, *exports]).items():
+    """Yield each distinct state of the evidence in any folder, the oldest first."""
+    past, age = repository.ancestors(), {commit: number for number, commit in enumerate(commits)}
+    elsewhere = {*repository.folders_with((*FILES, f"{EXPORTS}/*.json"))} - {repository.folder}
+    states = [*_states(repository, commits, is_beside=False)]
+    for folder in sorted(elsewhere):
+        place = replace(repository, elsewhere=folder)
+        states += _states(place, commits, is_beside=any(place.blobs(past[:1], FILES).values()))
+    known = {*past}
+    for state in sorted(states, key=lambda state: age[state.holders[-1]], reverse=True):
+        yield state.moment(repository.folder, known)
+
+
+def _states(place: Repository, commits: Sequence[str], is_beside: bool) -> Iterator[_State]:
+    holders: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    exports = [path for path in place.ever(EXPORTS) if is_export(path)]
+    for commit, blobs in place.blobs(commits, [*READ, *exports]).items():
         if any(file in blobs for file in (*FILES, *exports)):
-            states.setdefault(tuple(sorted(blobs.items())), []).append(commit)
-    for holders in sorted(states.values(), key=lambda holders: commits.index(holders[-1]), reverse=True):
-        evidence = evidence_at(Revision(repository, holders[-1]))
-        yield Moment(revision=holders[-1], is_past=not past.isdisjoint(holders), evidence=evidence)
+            holders.setdefault(tuple(sorted(blobs.items())), []).append(commit)
+    for same in holders.values():
+        yield _State(place, same, is_beside)
 
 
 def _contradictions(moment: Moment) -> Iterator[Finding]:

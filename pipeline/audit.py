@@ -145,6 +145,8 @@ def _source(root: Path, revision: str | None) -> EvidenceSource:
     if revision is None:
         return Checkout(root)
     repository = Repository(root)
+    repository.require()
+    repository.require_undamaged()
     return Revision(repository, repository.commit(revision))
 
 

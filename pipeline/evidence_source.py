@@ -1,10 +1,12 @@
 """Where evidence is read from: the files of a checkout, or a Git revision without checking it out."""
 
 import os
+import re
 import stat
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +15,12 @@ from stages.privacy.strict_json import LARGEST
 
 _UNTRUSTED = {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": os.devnull, "GIT_NO_LAZY_FETCH": "1"}
 """Replacements and grafts would show another history than the one that has been cloned."""
+_GIT = ("git", "-c", "core.commitGraph=false")
+"""So would a commit graph, a cache of who is whose parent that nobody checks when it is read."""
+
+
+_NAMES = "surrogateescape"
+"""Names of files are bytes."""
 
 
 class EvidenceSource(Protocol):
@@ -97,9 +105,18 @@ class Revision:
 
 @dataclass(frozen=True)
 class Repository:
-    """The Git repository that a directory belongs to."""
+    """The Git repository that a directory belongs to, and the folder of it whose files are read."""
 
     root: Path
+    elsewhere: str | None = None
+    """The folder, from the top, with a slash at its end, "" for the top itself; None: where ``root`` lies."""
+
+    @cached_property
+    def folder(self) -> str:
+        """The folder whose files are read, from the top, with a slash at its end; "" is the top."""
+        if self.elsewhere is not None:
+            return self.elsewhere
+        return self._git("rev-parse", "--show-prefix").stdout.decode(errors=_NAMES).rstrip("\n")
 
     def commit(self, revision: str) -> str:
         """Return the full name of the commit that ``revision`` means; unknown ones are a ValueError."""
@@ -115,15 +132,29 @@ class Repository:
         """Refuse a directory that is in no Git repository."""
         self._git("rev-parse", "--git-dir")
 
+    def require_undamaged(self) -> None:
+        """Refuse a repository in which an object is missing, or is not the one that its name says.
+
+        Git finds such a file "missing" as it does one that was never there, and a clone by path copies both.
+        """
+        found = self._git("fsck", "--full", "--no-dangling", "--no-reflogs", "--no-progress", check=False)
+        if found.returncode:
+            said = (found.stderr + found.stdout).decode(errors="replace").strip().splitlines()
+            raise ValueError(
+                f"the Git objects of {self.root} are damaged ({said[0] if said else 'git fsck fails'}), "
+                "so nothing can be told from them: clone it anew, with `git clone --no-local`"
+            )
+
     def commits(self) -> list[str]:
         """Return every commit that any ref reaches, the experiments of DVC included, newest first.
 
-        A shallow clone is refused: it cannot show what came before.
+        A shallow clone is refused: it cannot show what came before. So is one that is damaged.
         """
         if self._git("rev-parse", "--is-shallow-repository").stdout.strip() != b"false":
             raise ValueError(
                 f"{self.root} is a shallow clone, which lacks history: `git fetch --unshallow` brings it"
             )
+        self.require_undamaged()
         return self._git("rev-list", "--all", "--date-order").stdout.decode().split()
 
     def ancestors(self) -> list[str]:
@@ -137,12 +168,15 @@ class Repository:
 
     def blobs(self, commits: Sequence[str], paths: Sequence[str]) -> dict[str, Mapping[str, str]]:
         """Return, for each commit, the object names of those ``paths`` that are files in it."""
-        prefix = self._git("rev-parse", "--show-prefix").stdout.decode().rstrip("\n")
         names = [(commit, path) for commit in commits for path in paths]
-        asked = "".join(f"{commit}:{prefix}{path}\n" for commit, path in names)
-        answers = self._git("cat-file", "--batch-check=%(objecttype) %(objectname)", given=asked.encode())
+        asked = "".join(f"{commit}:{self.folder}{path}\n" for commit, path in names)
+        answers = self._git(
+            "cat-file", "--batch-check=%(objecttype) %(objectname)", given=asked.encode(errors=_NAMES)
+        )
         found: dict[str, dict[str, str]] = {commit: {} for commit in commits}
-        for (commit, path), line in zip(names, answers.stdout.decode().splitlines(), strict=True):
+        for (commit, path), line in zip(
+            names, answers.stdout.decode(errors=_NAMES).split("\n"), strict=False
+        ):
             kind, _, name = line.partition(" ")
             if kind == "blob":
                 found[commit][path] = name
@@ -150,16 +184,34 @@ class Repository:
 
     def names(self, commit: str, folder: str) -> list[str]:
         """Return the names of what lies in a folder of a commit."""
-        listed = self._git("ls-tree", "-z", "--name-only", commit, f"{folder}/").stdout.decode(
-            errors="replace"
-        )
+        tree = ("ls-tree", "-z", "--name-only", "--full-tree", "--", commit)
+        listed = self._git(*tree, f"{self.folder}{folder}/").stdout.decode(errors="replace")
         return [path.rpartition("/")[2] for path in listed.split("\0") if path]
 
     def ever(self, folder: str) -> list[str]:
         """Return the path of every file that any commit of any ref ever had in a folder."""
-        log = ("log", "--all", "-m", "--full-history", "--format=", "--name-only", "--relative", "-z")
-        listed = self._git(*log, "--", folder).stdout.decode(errors="replace")
-        return sorted({path.strip("\n") for path in listed.split("\0")} - {""})
+        listed = self._ever(f":(top,literal){self.folder}{folder}")
+        return sorted(path.removeprefix(self.folder) for path in listed)
+
+    def folders_with(self, files: Sequence[str]) -> list[str]:
+        """Return every folder of the repository in which any commit of any ref ever had one of ``files``.
+
+        Folders are told from the top, with a slash at their end; the last part of a file may be ``*``.
+        """
+        ends = "|".join(re.escape(file).replace(r"\*", "[^/]+") for file in files)
+        file = re.compile(rf"(?:^|(?<=/))(?:{ends})\Z")
+        listed = self._ever(*(f":(top,glob)**/{file}" for file in files))
+        found = {path[: place.start()] for path in listed if (place := file.search(path))}
+        if any("\n" in folder for folder in found):
+            raise ValueError(
+                f"{self.root} has evidence in a folder whose name breaks a line: it cannot be read"
+            )
+        return sorted(found)
+
+    def _ever(self, *pathspecs: str) -> set[str]:
+        log = ("log", "--all", "-m", "--full-history", "--no-renames", "--format=", "--name-only", "-z")
+        listed = self._git(*log, "--no-relative", "--", *pathspecs).stdout.decode(errors=_NAMES)
+        return {path.strip("\n") for path in listed.split("\0")} - {""}
 
     def contents(self, blobs: Sequence[str]) -> list[bytes]:
         """Return the bytes of objects; one that is huge or missing is a ValueError."""
@@ -181,7 +233,7 @@ class Repository:
     ) -> "subprocess.CompletedProcess[bytes]":
         try:
             done = subprocess.run(
-                ["git", *arguments],
+                [*_GIT, *arguments],
                 cwd=self.root,
                 env={**os.environ, **_UNTRUSTED, "LC_ALL": "C"},
                 input=given,

@@ -11,32 +11,36 @@ from stages.privacy.findings import Finding, shown
 def checked_code(root: Path, evidence: Evidence) -> tuple[str, list[Finding]]:
     """Return in words whose code every release ran, and a warning for each that no commit shows.
 
-    Edge cases: outside Git, and for a commit that is not here, nothing is checked. Code that was changed and
-    not committed is a warning: nobody can read what ran.
+    Edge cases: outside Git nothing is checked. A commit that is not here and code that was changed and not
+    committed are warnings: nobody can read what ran.
     """
-    claims = [*executed_code(evidence)]
+    claims, repository = [*executed_code(evidence)], Repository(root)
+    try:
+        repository.require()
+    except ValueError:
+        return "not checked: this is not in a Git repository", []
     commits, found = set[str](), list[Finding]()
     for claim in claims:
-        try:
-            is_that = _is_that_of_its_commit(Repository(root), claim)
-        except ValueError:
-            return f"not checked: commit {shown(claim.commit)} of {claim.file} is not here", found
-        if is_that:
+        problem = _problem(repository, claim)
+        if problem is None:
             commits.add(claim.commit)
         else:
-            found.append(
-                Finding(
-                    claim.file,
-                    f"was made by other code than that of commit {claim.commit[:12]}, which it names: by "
-                    "changes that were not committed, or another commit's",
-                    "warning",
-                )
-            )
+            found.append(Finding(claim.file, problem, "warning"))
     if found or not claims:
         return "not that of a commit: see the findings" if found else "not told", found
     return f"that of commit {', '.join(sorted(commit[:12] for commit in commits))}", found
 
 
-def _is_that_of_its_commit(repository: Repository, claim: Executed) -> bool:
-    revision = Revision(repository, repository.commit(claim.commit))
-    return claim.is_that_of(revision.read_all(claim.paths))
+def _problem(repository: Repository, claim: Executed) -> str | None:
+    try:
+        revision = Revision(repository, repository.commit(claim.commit))
+    except ValueError:
+        return (
+            f"was made at commit {shown(claim.commit)}, it says, which is not here: nobody can read what ran"
+        )
+    if claim.is_that_of(revision.read_all(claim.paths)):
+        return None
+    return (
+        f"was made by other code than that of commit {claim.commit[:12]}, which it names: by changes that "
+        "were not committed, or another commit's"
+    )

@@ -7,6 +7,7 @@ from stages.privacy.canary_evidence import CanaryEvidence, in_words
 from stages.privacy.event_words import event_in_words
 from stages.privacy.evidence import CANARIES, LEDGER
 from stages.privacy.findings import shown
+from stages.privacy.moments import abbreviated
 
 CHECKED = (
     "every evidence file is spelled in one way only, and is the file that DVC recorded and later stages read",
@@ -110,7 +111,7 @@ def _all_revisions(found: Mapping[str, Any] | None) -> Iterator[str]:
         yield "| release | stage | split | event | first seen | ledger |"
         yield "|---|---|---|---|---|---|"
         for release in population["releases"]:
-            seen = (release["first_seen"] or "")[:12] or "not committed"
+            seen = abbreviated(release["first_seen"]) if release["first_seen"] else "not committed"
             yield (
                 f"| {release['release']} | {release['stage']} | {release['split']} | "
                 f"{_event(release['event'])} | {seen} | {release['ledger'] or 'not there'} |"
@@ -142,7 +143,7 @@ def _findings(verdict: Mapping[str, Any]) -> Iterator[str]:
     yield "\n## Findings\n"
     for finding in verdict["findings"]:
         mark = "ERROR  " if finding["severity"] == "error" else "warning"
-        at = f" (in {finding['revision'][:12]})" if finding.get("revision") else ""
+        at = f" (in {abbreviated(finding['revision'])})" if finding.get("revision") else ""
         yield f"- {mark} {finding['file']}{at}: {finding['problem']}"
     if not verdict["findings"]:
         yield "none"

@@ -7,6 +7,7 @@ from typing import Any
 
 from stages.core.canonical import canonical_json
 from stages.privacy.evidence import CHARGES, CHOICES, METRICS, PLAN, TRACE, Evidence
+from stages.privacy.findings import shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,8 +15,11 @@ class Moment:
     """The evidence of one commit, or of the checkout."""
 
     revision: str | None
+    """The commit, or ``COMMIT:FOLDER`` where the evidence lies elsewhere in it; None for the checkout."""
     is_past: bool
     """The evidence that was asked about builds on it."""
+    is_beside: bool = False
+    """It lies in another folder, and did not move from there: another project's evidence."""
     evidence: Evidence
 
     @property
@@ -41,7 +45,17 @@ class Moment:
 
 def named(revision: str | None) -> str:
     """Return in words where something is."""
-    return "the evidence asked about" if revision is None else f"commit {revision[:12]}"
+    return "the evidence asked about" if revision is None else f"commit {abbreviated(revision)}"
+
+
+def abbreviated(revision: str) -> str:
+    """Return a commit, or ``COMMIT:FOLDER``, as it is told to people.
+
+    >>> abbreviated("05a9f02980f9e1f0a7f4b7b4b0d8e8a1c2d3e4f5:old/")
+    "05a9f02980f9:'old/'"
+    """
+    commit, _, folder = revision.partition(":")
+    return commit[:12] + (f":{shown(folder)}" if folder else "")
 
 
 @dataclass(frozen=True, kw_only=True)

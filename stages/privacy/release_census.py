@@ -18,6 +18,8 @@ class Population:
     """What all moments together show of one population."""
 
     name: str
+    is_here: bool = False
+    """Something that is not another project's shows it."""
     declarations: list[bool] = field(default_factory=list)
     """What each plan and each ledger says: public or not."""
     deltas: set[float] = field(default_factory=set)
@@ -50,7 +52,7 @@ class Population:
     @property
     def severity(self) -> Severity:
         """Return how bad it is when something about this population cannot be shown."""
-        return "warning" if self.is_public else "error"
+        return "error" if self.is_here and not self.is_public else "warning"
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ class _Chain:
 def census_of(moments: Sequence[Moment]) -> Census:
     """Count the releases of all moments by their id.
 
-    What cannot be read at a moment is an error, and a warning where every moment declares its population
-    public.
+    What cannot be read at a moment is an error. It is a warning where every moment declares its population
+    public, and where only evidence beside that of this project shows the population.
     """
     populations: dict[str, Population] = {}
     found: list[Finding] = []
@@ -123,6 +125,11 @@ def _declare(moment: Moment, populations: dict[str, Population]) -> None:
         population.declarations.append(moment.population.get("public") is True)
         if isinstance(delta, float) and 0 < delta < 1:
             population.deltas.add(delta)
+    if not moment.is_beside:
+        ledgers = {str(value.get("population")) for value in moment.evidence.ledgers().values()}
+        for one in ledgers | {seen.population for seen in seen_in(moment)} | {name}:
+            if isinstance(one, str):
+                _of(populations, one).is_here = True
 
 
 def _chains(
@@ -148,7 +155,8 @@ def _unreadable(moment: Moment, populations: Mapping[str, Population]) -> Iterat
         return  # the audit of the evidence asked about has said it
     population = populations.get(str(moment.population.get("name")))
     for finding in moment.evidence.unreadable:
-        severity = population.severity if population else "error"
+        unknown: Severity = "warning" if moment.is_beside else "error"
+        severity = population.severity if population else unknown
         yield Finding(finding.file, finding.problem, severity, moment.revision)
 
 

@@ -153,6 +153,54 @@ def test_a_broken_export_is_named(history: Path) -> None:
     assert "is broken" in found[0]["problem"]
 
 
+def test_evidence_counts_in_whatever_folder_it_lay(history: Path) -> None:
+    (history / "moved").mkdir()
+    git(history, "mv", "data", "dvc.lock", "moved"), git(history, "commit", "--quiet", "--message", "moved")
+    found = counted(audit(history / "moved", history=True))
+    assert {release["release"] for release in found["releases"]} == {*RELEASES.values()}
+    first = {release["release"]: release["first_seen"] for release in found["releases"]}
+    assert first[RELEASES["1.0"]].endswith(":."), "by the folder that it lay in, the top"
+    (history / "sibling").mkdir()
+    keep(history / "sibling", "2.1")
+    found = counted(audit(history / "moved", history=True))
+    trained = {release["release"] for release in found["releases"] if release["first_seen"]}
+    assert trained == {*RELEASES.values(), "564eed53a8df7e7e5d25ad07c8f6c1ed"}, "and where it lies still"
+
+
+@pytest.mark.parametrize("is_left", [True, False])
+def test_a_ledger_that_was_cut_by_moving_is_told(is_left: bool, history: Path) -> None:
+    whole = chain_to_json(OTHERS.name, entries_of(Run(population=OTHERS, crashed=("crashed",))))
+    written(history, {"data/ledger/others.json": canonical_json(whole)})
+    git(history, "add", "--all"), git(history, "commit", "--quiet", "--message", "whole")
+    (history / "moved").mkdir()
+    if is_left:
+        git(history, "mv", "data", "dvc.lock", "moved")
+    else:
+        written(history / "moved", stored("1.2"))
+    cut = chain_to_json(OTHERS.name, entries_of(Run(population=OTHERS)))
+    written(history / "moved", {"data/ledger/others.json": canonical_json(cut)})
+    git(history, "add", "--all"), git(history, "commit", "--quiet", "--message", "moved")
+    found = [one for one in audit(history / "moved", history=True)["findings"] if "entries" in one["problem"]]
+    told = [(one["severity"], one["problem"].partition(":")[0]) for one in found]
+    assert told == [("error", "was cut") if is_left else ("warning", "is not the latest")]
+
+
+@pytest.mark.parametrize("shown_here", [True, False])
+def test_a_broken_ledger_of_a_project_beside_is_as_bad_as_its_people_are_ours(
+    shown_here: bool, history: Path
+) -> None:
+    sound = chain_to_json(OTHERS.name, entries_of(Run(population=OTHERS)))
+    broken = {**sound, "entries": sound["entries"][:1] + sound["entries"][2:]}
+    (history / "beside").mkdir()
+    written(history / "beside", {**stored("1.2"), "data/ledger/others.json": canonical_json(broken)})
+    if shown_here:
+        written(history, {"data/ledger/others.json": canonical_json(sound)})
+    git(history, "add", "--all"), git(history, "commit", "--quiet", "--message", "beside")
+    found = [one for one in audit(history, history=True)["findings"] if "is broken" in one["problem"]]
+    assert found and ("error" in [one["severity"] for one in found]) == shown_here
+    assert all(one["revision"].endswith(":beside/") for one in found)
+
+
 @pytest.mark.parametrize("public", [True, False])
 def test_what_only_a_ledger_that_was_begun_anew_knows_counts_too(public: bool, history: Path) -> None:
     people = replace(OTHERS, public=public)

@@ -1,5 +1,6 @@
 """Evidence is read as it is written, from a folder or from any commit, and from nowhere else."""
 
+import hashlib
 import os
 import subprocess
 from pathlib import Path
@@ -63,6 +64,84 @@ def test_a_replaced_commit_is_seen_as_it_was_cloned(repository: Path) -> None:
     git(repository, "replace", honest, forged)
     assert git(repository, "show", f"{honest}:{PLAN}") == "forged", "negative control: plain git is fooled"
     assert Revision(Repository(repository), honest).read(PLAN) == b"honest"
+
+
+def test_a_commit_graph_that_hides_the_past_is_not_believed(repository: Path) -> None:
+    kept = [commit(repository, "one"), commit(repository, "two"), commit(repository, "three")]
+    git(repository, "commit-graph", "write", "--reachable")
+    forget_parents(repository / ".git/objects/info/commit-graph")
+    plain = git(repository, "-c", "core.commitGraph=true", "rev-list", "--all").split()
+    assert len(plain) < 3, "negative control: plain git is fooled"
+    assert {*kept} == {*Repository(repository).commits()}
+
+
+def forget_parents(graph: Path) -> None:
+    """Rewrite a commit graph so that no commit has a parent, with a checksum that fits."""
+    content = bytearray(graph.read_bytes()[:-20])
+    chunks = {
+        bytes(content[at : at + 4]): int.from_bytes(content[at + 4 : at + 12])
+        for at in range(8, 8 + 12 * content[6], 12)
+    }
+    commits = int.from_bytes(content[chunks[b"OIDF"] + 255 * 4 :][:4])
+    for number in range(commits):
+        parents = chunks[b"CDAT"] + number * 36 + 20
+        content[parents : parents + 8] = (0x70000000).to_bytes(4) * 2
+    graph.chmod(0o644)
+    graph.write_bytes(content + hashlib.sha1(content).digest())
+
+
+def loose(repository: Path, name: str) -> Path:
+    return repository / f".git/objects/{name[:2]}/{name[2:]}"
+
+
+def test_a_file_that_is_missing_from_the_history_is_no_file_that_never_was(repository: Path) -> None:
+    first = commit(repository, "one")
+    commit(repository, "two")
+    loose(repository, git(repository, "rev-parse", f"{first}:{PLAN}")).unlink()
+    assert "missing" in git_says(repository, "cat-file", "--batch-check", given=f"{first}:{PLAN}"), (
+        "negative control: git tells the two apart in no other way"
+    )
+    with pytest.raises(ValueError, match="^the Git objects of .* are damaged .*clone it anew"):
+        Repository(repository).commits()
+
+
+def test_an_object_that_is_another_than_its_name_says_is_refused(repository: Path) -> None:
+    first, second = commit(repository, "one"), commit(repository, "two")
+    blobs = [loose(repository, git(repository, "rev-parse", f"{name}:{PLAN}")) for name in (first, second)]
+    blobs[0].chmod(0o644)
+    blobs[0].write_bytes(blobs[1].read_bytes())
+    assert git(repository, "show", f"{first}:{PLAN}") == "two", "negative control: plain git is fooled"
+    with pytest.raises(ValueError, match="are damaged"):
+        Repository(repository).commits()
+
+
+def git_says(root: Path, *arguments: str, given: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=root, input=given, capture_output=True, text=True).stdout
+
+
+def test_every_folder_that_ever_had_a_file_is_found(repository: Path) -> None:
+    odd = "an odd-'name' [x]*/ü"
+    (repository / odd).mkdir(parents=True)
+    head = commit(repository / odd, "inner")
+    (repository / "moved/data").mkdir(parents=True)
+    git(repository, "mv", f"{odd}/{PLAN}", f"moved/{PLAN}")
+    git(repository, "commit", "--quiet", "--message", "moved")
+    (repository / "metadata").mkdir()
+    (repository / "metadata/plan.json").write_text("none of ours")
+    commit(repository, "top")
+    found = Repository(repository).folders_with([PLAN, "data/ledger/*.json"])
+    assert found == ["", f"{odd}/", "moved/"]
+    inner = Repository(repository, elsewhere=f"{odd}/")
+    assert Revision(inner, head).read(PLAN) == b"inner"
+    assert (inner.names(head, "data"), inner.ever("data")) == (["plan.json"], [PLAN])
+    assert Revision(Repository(repository), head).read(PLAN) is None
+
+
+def test_a_folder_whose_name_breaks_a_line_is_refused(repository: Path) -> None:
+    (repository / "a\nb").mkdir()
+    commit(repository / "a\nb", "inner")
+    with pytest.raises(ValueError, match="in a folder whose name breaks a line"):
+        Repository(repository).folders_with([PLAN])
 
 
 def test_a_shallow_clone_is_refused_with_the_way_out(repository: Path, tmp_path: Path) -> None:

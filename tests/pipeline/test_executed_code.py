@@ -11,7 +11,7 @@ from stored_evidence import read
 
 from pipeline.executed_code import checked_code
 from stages.core.canonical import canonical_json
-from stages.privacy.evidence import LOCK, TRACE, Evidence
+from stages.privacy.evidence import LOCK, PRUNING, TRACE, Evidence
 from tests.pipeline.test_evidence_source import commit, git
 
 STAGE = "stages/finetune.py"
@@ -53,14 +53,27 @@ def test_code_that_was_changed_and_not_committed_is_a_warning(repository: Path) 
 
 
 @pytest.mark.parametrize("name", ["unknown", "0" * 40, "--all"])
-def test_a_commit_that_is_not_here_is_not_checked(name: str, repository: Path) -> None:
-    words, found = checked_code(repository, evidence(repository, name))
-    assert words == f"not checked: commit '{name}' of {TRACE} is not here" and not found
+def test_a_commit_that_is_not_here_is_a_warning(name: str, repository: Path) -> None:
+    words, (found,) = checked_code(repository, evidence(repository, name))
+    assert words == "not that of a commit: see the findings"
+    assert (found.file, found.severity) == (TRACE, "warning")
+    assert f"commit '{name}'" in found.problem and "is not here" in found.problem
+
+
+def test_a_commit_that_is_not_here_hides_nothing_of_the_others(repository: Path) -> None:
+    told = evidence(repository, "0" * 40)
+    lock, made = json.loads(told.contents[LOCK]), json.loads(told.contents[PRUNING])
+    lock["stages"]["calibrate"]["deps"].append({"path": STAGE, "md5": "0" * 32})
+    made["made_by"] = {"commit": git(repository, "rev-parse", "HEAD"), "code": "0" * 64}
+    files = {**told.contents, LOCK: canonical_json(lock), PRUNING: canonical_json(made)}
+    not_here, other = checked_code(repository, read(files))[1]
+    assert (not_here.file, other.file) == (TRACE, PRUNING)
+    assert "is not here" in not_here.problem and "by other code" in other.problem
 
 
 def test_outside_git_nothing_is_checked(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     words, found = checked_code(tmp_path_factory.mktemp("kept"), evidence(repository, "0" * 40))
-    assert words.startswith("not checked") and not found
+    assert words == "not checked: this is not in a Git repository" and not found
 
 
 def test_evidence_that_tells_no_code_says_so(repository: Path) -> None:
