@@ -86,7 +86,7 @@ def write(store: Store, size: int) -> None:
 def bodies() -> Iterator[Body]:
     """Yield the rule, the opening, and releases without end, each reserved and settled."""
     limit = open_filter(LIMIT, EVENTS[0], RELATION)
-    yield SplitBody(rule=keyed_hash_rule(0.2))
+    yield SplitBody(rule=keyed_hash_rule("patient", 0.2))
     yield OpenBody(public=False, unit="person", relation=RELATION, max_units=10_000, limit=limit)
     events = [event_to_json(event) for event in EVENTS]
     costs = [stored_cost(event, limit.order, RELATION) for event in events]

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
 
-from stages.core.canonical import canonical_json
+from stages.core.canonical import canonical_digest
 from stages.core.contract import Stage, reads, section, writes
 from stages.core.entry import main
 from stages.core.files import read_json
@@ -94,7 +94,7 @@ def _key(inputs: ResolvedInputs, backbone: Path, rule: Rule, device: str) -> str
         "rule": asdict(rule),
         "versions": {**inputs.values["versions"], "pillow": version("pillow")},
     }
-    return hashlib.sha256(canonical_json(decisive)).hexdigest()[:32]
+    return canonical_digest(decisive)[:32]
 
 
 def _salt(records: Path) -> str:

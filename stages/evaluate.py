@@ -56,9 +56,9 @@ class Evaluate(Releasing):
 
     def _require_releasable(self) -> None:
         """Refuse exact figures on a random part of people who are not public."""
-        if self.evaluate.release == "private" or self.population.public:
+        if self.evaluate.release == "private":
             return
-        if self.data.private.split is None:
+        if not self.population.admits_exact_figures(self.data.private.split):
             raise ValueError(
                 f"evaluate.release public: the held-out units of population '{self.population.name}', which "
                 "is not public, are a random part of it; set evaluate.release to private, or have a field of "

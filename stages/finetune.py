@@ -1,11 +1,10 @@
 """Encoded records + backbone + plan -> adapter and the trace of what really ran."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from stages.core.canonical import canonical_json
+from stages.core.canonical import canonical_digest
 from stages.core.contract import Stage, reads, writes
 from stages.core.entry import main
 from stages.core.files import new_directory, read_json, sha256, write_json
@@ -18,6 +17,7 @@ from stages.ledger.ledger import Ledger
 from stages.ledger.release import recorded_digest
 from stages.privacy.canary_settings import CanarySettings
 from stages.privacy.plan import Plan, read_plan
+from stages.privacy.priced_precision import require_priced_precision
 from stages.privacy.stream import Streams
 from stages.records.encoded import read_encoded
 from stages.records.owner import require_owned
@@ -31,7 +31,6 @@ from stages.training.key_archive import RunKeyArchive
 from stages.training.loop import Choices, follow, train
 from stages.training.optimizer import Optim
 from stages.training.preparation import learner_for
-from stages.training.priced_precision import require_priced_precision
 from stages.training.run_folder import RunFolder, open_run, run_folder
 from stages.training.settling import reservation, settlement
 from stages.training.spending import spending_of
@@ -82,7 +81,7 @@ class Finetune(Stage):
         """Train from the last checkpoint, in as many processes as were started; the first one writes."""
         RunKeyArchive.load()  # refuses a broken one before anything is spent
         plan = read_plan(read_json(self.plan), str(self.plan))
-        require_priced_precision(self.model, plan.population)
+        require_priced_precision(self.model.precision, plan.population)
         require_sensible(plan, self.trainable, self.update, self.optim)
         speed = use(Speed.load())
         with joined(speed.device) as ranks:
@@ -135,7 +134,7 @@ class Finetune(Stage):
             plan,
             release=streams.release_id(),
             fingerprint=inputs.fingerprint(),
-            plan_digest=hashlib.sha256(canonical_json(plan.to_json())).hexdigest(),
+            plan_digest=canonical_digest(plan.to_json()),
             begun=intents.begun(),
             adapter={file.name: sha256(file) for file in sorted(self.adapter.iterdir())},
             code=inputs.code_digest(),

@@ -1,11 +1,10 @@
 """Public records -> the small demonstration backbone, committed to Git with a record of what made it."""
 
-import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from stages.core.canonical import canonical_json
+from stages.core.canonical import canonical_digest
 from stages.core.closure import import_closure
 from stages.core.contract import Stage, reads, section, writes
 from stages.core.entry import main
@@ -52,7 +51,7 @@ class Pretrain(Stage):
         code = import_closure("stages.demonstration.pretraining", Path())
         return {
             "weights": sha256(weights),
-            "parameters": hashlib.sha256(canonical_json(parameters)).hexdigest(),
+            "parameters": canonical_digest(parameters),
             "records": sha256(self.public),
             "code": {path.as_posix(): sha256(path) for path in code},
         }

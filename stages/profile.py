@@ -13,6 +13,7 @@ from stages.core.speed import Speed, use
 from stages.privacy.chain import Split
 from stages.privacy.charge import public_choice
 from stages.privacy.noised_sum import NoisedMean, NoisedSum
+from stages.privacy.priced_precision import require_priced_precision
 from stages.records.row import rows_by_unit
 from stages.records.store import read_rows
 from stages.training.one_release import Releasing, one_release
@@ -74,7 +75,11 @@ class Profile(Releasing):
         return None if self.profile.on == "public" else (self.profile.private, "train", self.importance)
 
     def run(self) -> None:
-        """Prune images by every layer in turn, answer their questions, and choose the best layer."""
+        """Prune images by every layer in turn, answer their questions, and choose the best layer.
+
+        The first stage that runs the model refuses a precision in which these people cannot be trained with.
+        """
+        require_priced_precision(self.model.precision, self.population)
         speed = use(Speed.load())
         loaded = load(self.backbone, device=speed.device, precision=self.model.precision)
         loaded.family.require_prunable(loaded.model)

@@ -8,6 +8,8 @@ from forging import (
     Forgery,
     accounted_or_fitted,
     at,
+    configured,
+    exact_figures,
     fitted,
     other_run,
     planned_only,
@@ -18,7 +20,7 @@ from forging import (
 from honest_evidence import PROFILE, canaries_of, files_of, locked, name
 
 from stages.core.canonical import canonical_json
-from stages.privacy.evidence import CANARIES, CHARGES, LEDGER, METRICS, PLAN, STATEMENT, TRACE
+from stages.privacy.evidence import CANARIES, CHARGES, LEDGER, LOCK, METRICS, PLAN, STATEMENT, TRACE
 
 GAUSSIAN = {"class": "GaussianDpEvent", "noise_multiplier": 80.0}
 OF_PASSES: dict[str, Forgery] = {
@@ -126,6 +128,18 @@ OF_PASSES: dict[str, Forgery] = {
         "audit",
         PROFILE,
         "charges nothing; dvc.lock records that it was made on 'train' records",
+    ),
+    "exact figures on a random part of private people": Forgery(
+        exact_figures,
+        "audit",
+        METRICS,
+        "charges nothing for exact figures on a random part of people who are not public",
+    ),
+    "a precision that nothing prices": Forgery(
+        configured("finetune", "model", precision="bfloat16"),
+        "audit",
+        LOCK,
+        "records that finetune computed in 'bfloat16'",
     ),
     "other code in a private choice": Forgery(
         at(PROFILE, "made_by.code", name("other", 64)),

@@ -14,7 +14,7 @@ from honest_evidence import PROFILE, Run, accounted, files_of, locked, name, rel
 from stored_evidence import Files, replaced
 
 from stages.core.canonical import canonical_json
-from stages.privacy.charge import public_choice
+from stages.privacy.charge import declared_public, public_choice
 from stages.privacy.evidence import (
     CHARGES,
     CHOICES,
@@ -212,13 +212,34 @@ def downgraded(files: Files) -> Files:
 
 def uncharged_profile(files: Files) -> Files:
     """Call a choice that was made on private records one on public records."""
-    profile = {**json.loads(files[PROFILE]), "records": "public", "charge": public_choice("profile")}
-    del profile["mechanism"], profile["made_by"]
+    return _uncharged(files, PROFILE, {"records": "public", "charge": public_choice("profile")})
+
+
+def exact_figures(files: Files) -> Files:
+    """Publish exact figures on people who are not public, as if they were, and configure it so."""
+    plan = plan_in(files)
+    free = declared_public("evaluate", "heldout", plan.population, plan.relation)
+    return configured("evaluate", "evaluate", release="public")(_uncharged(files, METRICS, {"charge": free}))
+
+
+def _uncharged(files: Files, file: str, said: dict[str, Any]) -> Files:
+    value = {**json.loads(files[file]), **said}
+    del value["mechanism"], value["made_by"]
     plan = json.loads(files[PLAN])
-    plan["others"]["charges"] = plan["others"]["charges"][1:]
+    plan["others"]["charges"] = [one for one in plan["others"]["charges"] if one["stage"] != STAGE_OF[file]]
     plan["epsilon"] = read_plan(plan, PLAN).others.epsilon(plan_in(files).event(10), plan_in(files).target)
-    files = {**files, PROFILE: canonical_json(profile), PLAN: canonical_json(plan)}
-    return accounted_or_fitted(fitted(files))
+    return accounted_or_fitted(fitted({**files, file: canonical_json(value), PLAN: canonical_json(plan)}))
+
+
+def configured(stage: str, section: str, **values: Any) -> Callable[[Files], Files]:
+    """Return a forgery of what dvc.lock records that a stage ran with."""
+
+    def forge(files: Files) -> Files:
+        lock = json.loads(files[LOCK])
+        lock["stages"][stage]["params"]["params.yaml"][section].update(values)
+        return {**files, LOCK: canonical_json(lock)}
+
+    return forge
 
 
 def raised_delta(files: Files) -> Files:

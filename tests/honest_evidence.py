@@ -83,7 +83,7 @@ class Run:
     """The pass before this one."""
     crashed: tuple[str, ...] = ()
     """Trainings between the two that were abandoned."""
-    rules: tuple[str, ...] = (keyed_hash_rule(0.2),)
+    rules: tuple[str, ...] = (keyed_hash_rule("patient", 0.2),)
     directions: Directions | None = None
     """Those of zeroth order; None: gradients."""
     distribution: Distribution = "gaussian"
@@ -292,10 +292,12 @@ def locked(files: Files, plan: Plan) -> Files:
         "evaluate": {"release": "private", "private": made[METRICS].get("mechanism")},
     }.items():
         lock["stages"][stage]["params"]["params.yaml"] = {stage: section}
+    lock["stages"]["evaluate"]["params"]["params.yaml"]["data"] = {"private": {"split": None}}
     made_up = {"path": "data/records/canaries", "md5": name("canaries") + ".dir"}
     lock["stages"]["ingest"] = {"deps": [], "outs": [made_up]}
     for stage in ("ingest", "finetune", "canaries"):
         lock["stages"][stage].setdefault("params", {})["params.yaml"] = {"canaries": asdict(PLANTED)}
+    lock["stages"]["finetune"]["params"]["params.yaml"]["model"] = {"precision": "float32"}
     lock["stages"]["canaries"]["deps"].append(dict(made_up))
     return {**files, LOCK: canonical_json(lock)}
 

@@ -24,7 +24,7 @@ from pipeline.compare.table import Cost, Run, csv_of
 from pipeline.presets import leaves, merge
 from pipeline.runner import interrupted_by_sigterm
 from stages.core.files import write_text
-from stages.core.params import read_params, read_section
+from stages.core.params import PARAMS, read_params, read_section
 from stages.core.progress import progress
 from stages.core.scratch import scratch_folder
 from stages.privacy.population import Population
@@ -68,10 +68,21 @@ def compare_command(path: Path, out: Path, *, quick: bool, jobs: int) -> None:
 
 
 def _require_ready(base: dict[str, Any], grid: Grid) -> None:
-    """Refuse, before anything runs, people who are not public."""
+    """Refuse, before anything runs, people who are not public, here and in what the comparison builds on."""
+    _require_free_choices(base)
     for method in grid.methods:
         params = params_of(base, grid, method.params)
         _require_public(read_section(params, "population", Population), params)
+
+
+def _require_free_choices(base: dict[str, Any]) -> None:
+    population = read_section(base, "population", Population)
+    said = (base["profile"]["on"], base["calibrate"]["on"])
+    if not population.public and said != ("public", "public"):
+        raise ValueError(
+            f"before a comparison, profile and calibrate run as {PARAMS} has them, and there they look at "
+            f"population '{population.name}', which is not public: set profile.on and calibrate.on to public"
+        )
 
 
 def _require_public(population: Population, params: dict[str, Any]) -> None:

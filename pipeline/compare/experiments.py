@@ -13,7 +13,7 @@ from pipeline.compare.clones import Clone
 from pipeline.compare.grid import Arm, Grid, changed_keys, params_of
 from pipeline.git import git
 from pipeline.presets import leaves
-from stages.core.canonical import canonical_json
+from stages.core.canonical import canonical_digest, canonical_json
 from stages.core.files import sha256
 from stages.core.params import read_section
 from stages.privacy.evidence import METRICS, STATEMENT
@@ -89,7 +89,7 @@ def _of(experiment: Experiment, sections: Sequence[str]) -> bytes:
 
 def named(of: str, params: Mapping[str, Any], code: str) -> str:
     """Return the name of an experiment: ``of`` what it is a part, and a digest of all that decides it."""
-    digest = hashlib.sha256(canonical_json({"params": deciding(params), "code": code})).hexdigest()
+    digest = canonical_digest({"params": deciding(params), "code": code})
     return f"{of}-{digest[:16]}"
 
 

@@ -1,6 +1,5 @@
 """Settings of every method chosen on public records, and what its steps cost: kept, and asked for once."""
 
-import hashlib
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -12,7 +11,7 @@ from typing import Any
 from pipeline.compare.clones import PreparedClone
 from pipeline.compare.experiments import deciding
 from pipeline.compare.grid import Grid, Method, at, budgets, params_of
-from stages.core.canonical import canonical_json
+from stages.core.canonical import canonical_digest
 from stages.core.files import read_json, write_json
 from stages.core.scratch import scratch_folder
 
@@ -119,7 +118,7 @@ class Rehearsals:
         return scratch_folder("compare", "asked") / f"{self._key(asked)}.answer.json"
 
     def _key(self, asked: Mapping[str, Any]) -> str:
-        return hashlib.sha256(canonical_json(self._whole(asked))).hexdigest()[:32]
+        return canonical_digest(self._whole(asked))[:32]
 
     def _whole(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         stand_in = {**asdict(self.grid.stand_in), "path": str(self.grid.stand_in.path)}

@@ -4,12 +4,11 @@ Secret streams, checkpoints and resumption hang on this digest; ``Speed`` is no 
 """
 
 import dataclasses
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.core.canonical import canonical_json
+from stages.core.canonical import canonical_digest
 from stages.core.closure import import_closure
 from stages.core.contract import Stage
 from stages.core.files import sha256
@@ -51,11 +50,11 @@ class ResolvedInputs:
 
         Libraries count because other versions may round differently, and noise must never serve two sums.
         """
-        return hashlib.sha256(canonical_json(self.values)).hexdigest()[:32]
+        return canonical_digest(self.values)[:32]
 
     def code_digest(self) -> str:
         """Return the SHA-256 of the names and contents of the files that the stage runs."""
-        return hashlib.sha256(canonical_json(self.values["code"])).hexdigest()
+        return canonical_digest(self.values["code"])
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

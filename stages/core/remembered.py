@@ -1,10 +1,9 @@
 """What was found before, kept in ``scratch/`` for whoever asks the same again."""
 
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from stages.core.canonical import canonical_json
+from stages.core.canonical import canonical_digest
 from stages.core.files import read_json, write_json
 from stages.core.scratch import scratch_folder
 
@@ -14,7 +13,7 @@ def remembered(folder: str, decides: Any, find: Callable[[], Any]) -> Any:
 
     Kept in ``scratch/folder`` as JSON has it.
     """
-    digest = hashlib.sha256(canonical_json(decides)).hexdigest()[:32]
+    digest = canonical_digest(decides)[:32]
     file = scratch_folder(folder) / f"{digest}.json"
     if not file.exists():
         write_json(file, find())

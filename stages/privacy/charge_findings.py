@@ -7,9 +7,10 @@ from typing import Any
 import dp_accounting
 
 from stages.privacy.events import event_from_json
-from stages.privacy.evidence import CHARGES, METRICS, PLAN, STAGE_OF, Evidence, Lock
+from stages.privacy.evidence import CHARGES, LOCK, METRICS, PLAN, STAGE_OF, Evidence, Lock
 from stages.privacy.findings import Finding, shown
 from stages.privacy.plan import Beside, Plan, beside_of
+from stages.privacy.priced_precision import is_priced
 
 _TRAINING = "finetune"
 
@@ -28,6 +29,7 @@ def charge_findings(plan: Plan, evidence: Evidence, charges: Mapping[str, Any]) 
     for file in (*evidence.choices, METRICS):
         yield from _stage(file, evidence)
     yield from _planned(plan, listed)
+    yield from _unpriced(plan, evidence)
 
 
 def _charge(plan: Plan, charge: Mapping[str, Any]) -> Iterator[Finding]:
@@ -113,6 +115,27 @@ def _planned(plan: Plan, charges: list[Mapping[str, Any]]) -> Iterator[Finding]:
     for one in plan.others.charges:
         if one not in made:
             yield Finding(PLAN, f"counted on {_said(one)}, which nothing charges")
+
+
+def _unpriced(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
+    """Yield what stages refuse on people who are not public, for nothing prices it."""
+    lock, population = evidence.lock, plan.population
+    precision = lock.parameter(_TRAINING, "model", "precision")
+    if not is_priced(precision, population):
+        yield Finding(
+            LOCK,
+            f"records that {_TRAINING} computed in {shown(precision)}, whose rounding nothing prices: people "
+            "who are not public are trained with in 'float32' only",
+        )
+    source = lock.parameter("evaluate", "data", "private")
+    split = source.get("split") if isinstance(source, dict) else None
+    is_exact = evidence.values[METRICS]["charge"]["release"] is None
+    if is_exact and not population.admits_exact_figures(split):
+        yield Finding(
+            METRICS,
+            "charges nothing for exact figures on a random part of people who are not public: no field of "
+            "the source names held-out records that are",
+        )
 
 
 def _said(one: Beside) -> str:

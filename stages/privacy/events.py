@@ -61,7 +61,7 @@ def event_from_json(value: Any) -> dp_accounting.DpEvent:
     if "events" in extra:
         if not isinstance(value["events"], list):
             raise ValueError("privacy event ComposedDpEvent needs a list of events")
-        given["events"] = [event_from_json(part) for part in value["events"]]
+        given["events"] = tuple(event_from_json(part) for part in value["events"])  # prices are kept by event
     return build(**given)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stages.core.canonical import canonical_json
+from stages.core.canonical import canonical_digest
 from stages.privacy.artifact_names import is_plain
 from stages.privacy.evidence import CHOICES, METRICS, STAGE_OF, TRACE, Evidence
 
@@ -27,7 +27,7 @@ class Executed:
     def is_that_of(self, contents: Mapping[str, bytes]) -> bool:
         """Tell whether these contents are the code that ran; each path that is missing makes it another."""
         digests = {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
-        return hashlib.sha256(canonical_json(digests)).hexdigest() == self.digest
+        return canonical_digest(digests) == self.digest
 
 
 def executed_code(evidence: Evidence) -> Iterator[Executed]:

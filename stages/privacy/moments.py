@@ -1,11 +1,10 @@
 """The evidence of one moment, a commit or the checkout, and the releases that it shows."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stages.core.canonical import canonical_json
+from stages.core.canonical import canonical_digest
 from stages.privacy.evidence import CHARGES, CHOICES, METRICS, PLAN, TRACE, Evidence
 from stages.privacy.findings import shown
 
@@ -124,7 +123,7 @@ def _of_charge(charge: Mapping[str, Any], file: str, moment: Moment) -> Iterator
 def _executed(trace: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the event of a trace under the plan beside it; None where that is another plan."""
     steps, sampling = trace.get("steps"), _mapping(plan.get("sampling"))
-    same = plan and trace.get("plan") == hashlib.sha256(canonical_json(dict(plan))).hexdigest()
+    same = plan and trace.get("plan") == canonical_digest(dict(plan))
     if not same or not isinstance(steps, list):
         return None
     if plan.get("mechanism") == "none":

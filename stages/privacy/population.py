@@ -18,6 +18,14 @@ class Population:
     unit: str
     """What one privacy unit is, in words."""
 
+    def admits_exact_figures(self, split: object) -> bool:
+        """Tell whether exact figures on held-out units may be published, whatever release is charged: none.
+
+        ``split`` is the field of the source that names who is held out. Without one they are a random part
+        of the population, and public only where all of it is.
+        """
+        return self.public or split is not None
+
     def __post_init__(self) -> None:
         """Refuse a population that no budget can belong to."""
         if not self.name or self.name != self.name.strip():

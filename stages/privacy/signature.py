@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
-from stages.core.canonical import canonical_json
+from stages.core.canonical import canonical_digest, canonical_json
 from stages.core.schema import parse
 from stages.privacy.artifact_names import is_digest, is_plain
 
@@ -112,7 +112,7 @@ def read_signed(value: Any, where: str) -> Signed:
         commitment=commitment,
         key=document.key,
         signature=bytes.fromhex(document.signature),
-        digest=hashlib.sha256(canonical_json(value)).hexdigest(),
+        digest=canonical_digest(value),
     )
 
 

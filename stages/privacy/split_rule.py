@@ -1,15 +1,19 @@
 """How units are assigned to splits, in words that the ledger records."""
 
-_KEYED_HASH = "keyed hash of the unit, held out "
+_KEYED_HASH = ("keyed hash of the unit in field ", "keyed hash of the unit, held out ")
+"""How such a rule begins; the second is how ledgers of before have it."""
 
 
-def keyed_hash_rule(heldout: float) -> str:
+def keyed_hash_rule(field: str, heldout: float) -> str:
     """Return the rule by which a unit is held out with chance ``heldout``, whatever other units there are.
 
-    >>> keyed_hash_rule(0.2)
-    'keyed hash of the unit, held out 0.2'
+    ``field`` of the records has the unit's id. By another field the same unit has another id, and so may be
+    in another split: that is another rule.
+
+    >>> keyed_hash_rule("patient_id", 0.2)
+    "keyed hash of the unit in field 'patient_id', held out 0.2"
     """
-    return f"{_KEYED_HASH}{heldout!r}"
+    return f"{_KEYED_HASH[0]}{field!r}, held out {heldout!r}"
 
 
 def source_field_rule(field: str) -> str:

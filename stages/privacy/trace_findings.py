@@ -1,12 +1,11 @@
 """Compare what a run executed, step by step, with its plan."""
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from stages.core.canonical import canonical_json
+from stages.core.canonical import canonical_digest
 from stages.privacy.artifact_names import is_digest, is_plain
 from stages.privacy.evidence import TRACE
 from stages.privacy.findings import Finding, shown
@@ -58,7 +57,7 @@ def trace_form_findings(trace: Mapping[str, Any]) -> Iterator[Finding]:
 
 def trace_findings(plan: Plan, stored_plan: Any, trace: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield what contradicts a trace of the right form; it commits to the plan's JSON value."""
-    if trace["plan"] != hashlib.sha256(canonical_json(stored_plan)).hexdigest():
+    if trace["plan"] != canonical_digest(stored_plan):
         yield Finding(TRACE, "was executed under another plan")
     if (trace["population"], trace["mechanism"]) != (plan.population.name, plan.mechanism):
         yield Finding(

@@ -4,7 +4,6 @@ Frozen as it was: old evidence is contradicted by the rules that it was made und
 1 is brought into the present form, so that one set of checks serves all versions.
 """
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -13,7 +12,7 @@ from typing import Any
 
 import dp_accounting
 
-from stages.core.canonical import canonical_json
+from stages.core.canonical import canonical_digest
 from stages.core.schema import parse
 from stages.privacy.accountants import Relation, price
 from stages.privacy.accounting import FINE_GRID, epsilon_of, is_nonprivate
@@ -209,7 +208,7 @@ def _statement_findings(plan: Plan, charges: Mapping[str, Any], evidence: Eviden
     }
     sentences = _sentences(expected)
     expected["sentence"] = stored.get("sentence") if stored.get("sentence") in sentences else sentences[0]
-    if hashlib.sha256(canonical_json(stored.get("limits"))).hexdigest() not in _LIMITS:
+    if canonical_digest(stored.get("limits")) not in _LIMITS:
         yield Finding(STATEMENT, "limits are not those that any statement of version 1 ended with")
     yield from differences(STATEMENT, expected, stored)
 

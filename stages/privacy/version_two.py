@@ -4,11 +4,10 @@ Frozen as it was, like ``version_one``: what version 3 added to a plan and to th
 in with what every run of version 2 did, and what it added to charges and statement is left out again.
 """
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from stages.core.canonical import canonical_json
+from stages.core.canonical import canonical_digest
 from stages.core.schema import parse
 from stages.privacy.plan import Plan, read_plan
 
@@ -69,7 +68,7 @@ def statement_of_two(statement: Mapping[str, Any], stored: Mapping[str, Any]) ->
     """
     kept = {key: value for key, value in statement.items() if key not in _ADDED_TO_STATEMENT}
     limits = stored.get("limits")
-    is_of_two = hashlib.sha256(canonical_json(limits)).hexdigest() == _LIMITS
+    is_of_two = canonical_digest(limits) == _LIMITS
     return {**kept, "version": 2, "limits": limits if is_of_two else statement["limits"]}
 
 

@@ -37,5 +37,5 @@ class Data:
 
     def split_rule(self) -> str:
         """Return, in the ledger's words, what decides the split of a private unit."""
-        field = self.private.split
-        return keyed_hash_rule(self.heldout) if field is None else source_field_rule(field)
+        split = self.private.split
+        return keyed_hash_rule(self.private.unit, self.heldout) if split is None else source_field_rule(split)

@@ -28,13 +28,13 @@ from stages.privacy.charge import noised_sum_charge
 from stages.privacy.noise import NoisySum, released_before
 from stages.privacy.noised_sum import NoisedSum
 from stages.privacy.population import Population
+from stages.privacy.priced_precision import require_priced_precision
 from stages.privacy.stream import Streams
 from stages.records.owner import require_owned
 from stages.training.abandoned import was_abandoned
 from stages.training.approved import approval_given
 from stages.training.intents import Intents
 from stages.training.key_archive import RunKeyArchive
-from stages.training.priced_precision import require_priced_precision
 from stages.training.run_folder import RunFolder, open_run
 from stages.training.spending import spending_of
 from stages.training.unfinished import make_way
@@ -112,7 +112,7 @@ def one_release(
     Errors: a budget that does not suffice is a ValueError of the ledger's; then nothing is spent or read.
     """
     RunKeyArchive.load()  # refuses a broken one before anything is spent
-    require_priced_precision(stage.model, stage.population)
+    require_priced_precision(stage.model.precision, stage.population)
     population, name = stage.population, stage.name()
     inputs, ledger = ResolvedInputs.of(stage), Ledger.load(make=False)
     recorded = recorded_digest(name, outputs[0])

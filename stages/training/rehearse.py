@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from stages.core.canonical import canonical_json
+from stages.core.canonical import canonical_digest
 from stages.core.entry import is_ours, refuse
 from stages.core.files import read_json, write_json
 from stages.core.schema import parse
@@ -65,7 +65,7 @@ class Records:
         """Return what changes with anything that decides how the rows are encoded."""
         model = {**asdict(run.model), "path": str(run.model.path)}  # what lies there is in ``code``
         decides = [asdict(rule), self.code, model, self.speed.device]
-        return hashlib.sha256(canonical_json(decides)).hexdigest()[:32]
+        return canonical_digest(decides)[:32]
 
     def _write(self, run: Rehearsal, rule: Rule, folder: Path) -> None:
         loaded = load(run.backbone, device=self.speed.device, precision=run.model.precision)

@@ -11,6 +11,8 @@ from pipeline.presets import read_preset
 from pipeline.use import merged
 from stages.core.params import read_params, read_section
 from stages.plan import MakePlan
+from stages.privacy.population import Population
+from stages.privacy.priced_precision import require_priced_precision
 from stages.training.gpu import gpu_of
 from stages.training.memory_methods import MemorySettings, methods_of
 from stages.training.memory_plan import MARGIN, MemoryPlan, as_many
@@ -73,6 +75,14 @@ def test_the_plan_of_a_preset_is_solved_from_its_config_alone(
     stage.run()
     plan = json.loads((tmp_path / "plan.json").read_text())
     assert 0 < plan["noise_multiplier"] and plan["epsilon"] <= 8.0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_may_train_people_who_are_not_public(name: str) -> None:
+    people = Population(name="patients", public=False, max_units=60_000, unit="patient")
+    require_priced_precision(read_preset(name).params["model"]["precision"], people)
+    with pytest.raises(ValueError, match="nothing prices yet"):
+        require_priced_precision("bfloat16", people)
 
 
 def test_use_changes_values_and_leaves_comments(dualpriv: Command, tmp_path: Path) -> None:

@@ -157,8 +157,8 @@ def test_every_unit_lies_where_its_own_id_puts_it(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "rule"),
     [
-        ({"heldout": 0.3}, "keyed hash of the unit, held out 0.3"),
-        ({"heldout": 0.25}, "keyed hash of the unit, held out 0.25"),
+        ({"heldout": 0.3}, "keyed hash of the unit in field 'patient', held out 0.3"),
+        ({"heldout": 0.25}, "keyed hash of the unit in field 'patient', held out 0.25"),
         ({"fold": "fold"}, "field 'fold' of the source"),
     ],
 )

@@ -104,3 +104,8 @@ def test_people_who_are_not_public_and_folders_without_history_are_refused(
     edit_params(tmp_path, {"public: true": "public: false"})
     status, _, said = dualpriv("compare", "--grid", "grid.yaml")
     assert status == 2 and "every run of a comparison is a release" in said and said.count("\n") == 1
+    of_others = GRID.replace("\nparams:", "\nparams:\n  population: {name: others, public: true}")
+    (tmp_path / "grid.yaml").write_text(of_others.replace("calibrate: {", "calibrate: {on: public, "))
+    edit_params(tmp_path, {r"(calibrate:\n)  on: public": r"\1  on: train"})
+    status, _, said = dualpriv("compare", "--grid", "grid.yaml")
+    assert status == 2 and "before a comparison, profile and calibrate run as params.yaml has them" in said

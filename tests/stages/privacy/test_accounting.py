@@ -55,10 +55,12 @@ def test_events_survive_json():
     gaussian = dp_accounting.GaussianDpEvent(1.25)
     for event in (
         step_event(0.1, 1.5, 7),
-        dp_accounting.ComposedDpEvent([gaussian, dp_accounting.NoOpDpEvent()]),
+        dp_accounting.ComposedDpEvent((gaussian, dp_accounting.NoOpDpEvent())),
         dp_accounting.PoissonSampledDpEvent(0.2, dp_accounting.LaplaceDpEvent(2.0)),
     ):
-        assert event_from_json(event_to_json(event)) == event
+        read = event_from_json(event_to_json(event))
+        assert read == event
+        assert epsilon_of([read], 1e-5, "add_or_remove_one") > 0, "and is priced, whoever wrote it"
 
 
 @pytest.mark.parametrize(

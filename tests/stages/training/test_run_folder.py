@@ -236,7 +236,7 @@ def put_away(ledger, people):
 
 def test_runs_that_will_not_go_on_are_charged_for_what_they_began_and_put_away(tmp_path):
     ledger, people = Ledger.load(), plan_of().population
-    ledger.register(people, ["u"], keyed_hash_rule(0.2))
+    ledger.register(people, ["u"], keyed_hash_rule("patient", 0.2))
     for name, steps, release in (("a", 2, "a" * 32), ("b", 0, "b" * 32), ("c", 1, "c" * 32)):
         with open_run("finetune", name, None) as folder:
             folder.run_key()
@@ -264,7 +264,7 @@ def test_runs_that_will_not_go_on_are_charged_for_what_they_began_and_put_away(t
 
 def test_a_run_that_the_ledger_has_settled_is_put_away_and_charged_no_more(tmp_path):
     ledger, people = Ledger.load(), plan_of().population
-    ledger.register(people, ["u"], keyed_hash_rule(0.2))
+    ledger.register(people, ["u"], keyed_hash_rule("patient", 0.2))
     with open_run("finetune", "a", None) as folder:
         begin(folder, plan_of(), steps=3)
         finish(folder, tmp_path)
