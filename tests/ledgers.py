@@ -17,7 +17,7 @@ DIGITS = Population(name="digits", public=True, max_units=1000, unit="image")
 LIMIT = Limit(epsilon=12.0, delta=1e-5)
 ADD_OR_REMOVE = "add_or_remove_one"
 DAY = "2031-02-03"
-RULE = keyed_hash_rule("patient", 0.2)
+RULE = keyed_hash_rule("subject", 0.2)
 TENTH = step_event(0.125, 1.38, 40)
 """Ten such releases fit the limit, and eleven do not."""
 
