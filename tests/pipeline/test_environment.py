@@ -4,9 +4,12 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from tests.pipeline.conftest import REPOSITORY
 
@@ -119,6 +122,16 @@ def test_it_installs_once_and_again_after_a_change_or_a_kill(checkout: Path) -> 
         [checkout / ".venv/bin/python", "-m", "pip", "list"], capture_output=True, text=True, check=True
     )
     assert re.search(r"^tiny +2", listed.stdout, flags=re.M)
+
+
+@pytest.mark.parametrize("python", ["3.11.0", "3.12.0", "3.13.0"])
+def test_every_package_that_is_pinned_takes_every_python_that_is_allowed(python: str) -> None:
+    allowed = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert python in SpecifierSet(allowed)
+    installed = [*distributions()]
+    assert len(installed) > 100, "pinned packages are looked at where they are installed"
+    wanted = {one.name: one.metadata["Requires-Python"] or "" for one in installed}
+    assert [name for name, pythons in wanted.items() if python not in SpecifierSet(pythons)] == []
 
 
 def dry_run(*targets: str) -> list[str]:
