@@ -64,22 +64,24 @@ class _State:
 def _moments(repository: Repository, commits: Sequence[str]) -> Iterator[Moment]:
     """Yield each distinct state of the evidence in any folder, the oldest first."""
     past, age = repository.ancestors(), {commit: number for number, commit in enumerate(commits)}
+    head = past[0] if past else None
     elsewhere = {*repository.folders_with((*FILES, f"{EXPORTS}/*.json"))} - {repository.folder}
-    states = [*_states(repository, commits, is_beside=False)]
+    states = [*_states(repository, commits, None)]
     for folder in sorted(elsewhere):
-        place = replace(repository, elsewhere=folder)
-        states += _states(place, commits, is_beside=any(place.blobs(past[:1], FILES).values()))
+        states += _states(replace(repository, elsewhere=folder), commits, head)
     known = {*past}
     for state in sorted(states, key=lambda state: age[state.holders[-1]], reverse=True):
         yield state.moment(repository.folder, known)
 
 
-def _states(place: Repository, commits: Sequence[str], is_beside: bool) -> Iterator[_State]:
+def _states(place: Repository, commits: Sequence[str], head: str | None) -> Iterator[_State]:
+    """Yield the states of one folder; it lies beside the project where ``head`` still has evidence there."""
     holders: dict[tuple[tuple[str, str], ...], list[str]] = {}
     exports = [path for path in place.ever(EXPORTS) if is_export(path)]
     for commit, blobs in place.blobs(commits, [*READ, *exports]).items():
         if any(file in blobs for file in (*FILES, *exports)):
             holders.setdefault(tuple(sorted(blobs.items())), []).append(commit)
+    is_beside = any(head in same for same in holders.values())
     for same in holders.values():
         yield _State(place, same, is_beside)
 

@@ -15,8 +15,20 @@ from stages.privacy.strict_json import LARGEST
 
 _UNTRUSTED = {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": os.devnull, "GIT_NO_LAZY_FETCH": "1"}
 """Replacements and grafts would show another history than the one that has been cloned."""
-_GIT = ("git", "-c", "core.commitGraph=false")
-"""So would a commit graph, a cache of who is whose parent that nobody checks when it is read."""
+_SETTINGS = (
+    "core.commitGraph=false",  # a cache of who is whose parent, which nobody checks when it is read
+    "log.showRoot=true",  # a file of the first commit, or of a merge alone, was there too
+    "log.diffMerges=separate",
+    "advice.graftFileDeprecated=false",
+)
+_GIT = ("git", *(word for setting in _SETTINGS for word in ("-c", setting)))
+_PATTERNS = ("GIT_LITERAL_PATHSPECS", "GIT_GLOB_PATHSPECS", "GIT_NOGLOB_PATHSPECS", "GIT_ICASE_PATHSPECS")
+"""Variables that change what a path given to git means."""
+_HARMLESS = re.compile(
+    r"error in (?:commit|tag) [0-9a-f]+: |error: refs/\S+: invalid sha1 pointer 0+$|hint: |notice: |warning"
+)
+"""What `git fsck` says of a repository that shows all the same what was committed: an author without a date,
+a name for a branch that is gone."""
 
 
 _NAMES = "surrogateescape"
@@ -137,12 +149,18 @@ class Repository:
 
         Git finds such a file "missing" as it does one that was never there, and a clone by path copies both.
         """
-        found = self._git("fsck", "--full", "--no-dangling", "--no-reflogs", "--no-progress", check=False)
-        if found.returncode:
-            said = (found.stderr + found.stdout).decode(errors="replace").strip().splitlines()
+        partial = self._git("config", "--get-regexp", r"^remote\..*\.promisor$", check=False)
+        if partial.stdout.split()[1:2] == [b"true"]:
             raise ValueError(
-                f"the Git objects of {self.root} are damaged ({said[0] if said else 'git fsck fails'}), "
-                "so nothing can be told from them: clone it anew, with `git clone --no-local`"
+                f"{self.root} is a partial clone, which lacks files: clone it anew, without --filter"
+            )
+        found = self._git("fsck", "--full", "--no-dangling", "--no-reflogs", "--no-progress", check=False)
+        said = (found.stderr + found.stdout).decode(errors="replace").splitlines()
+        damage = [line for line in said if not _HARMLESS.match(line)]
+        if found.returncode and damage:
+            raise ValueError(
+                f"the Git objects of {self.root} are damaged ({' '.join(damage[0].split())}), so nothing can be told from "
+                "them: clone it anew, with `git clone --no-local`"
             )
 
     def commits(self) -> list[str]:
@@ -175,7 +193,7 @@ class Repository:
         )
         found: dict[str, dict[str, str]] = {commit: {} for commit in commits}
         for (commit, path), line in zip(
-            names, answers.stdout.decode(errors=_NAMES).split("\n"), strict=False
+            names, answers.stdout.decode(errors=_NAMES).split("\n")[:-1], strict=True
         ):
             kind, _, name = line.partition(" ")
             if kind == "blob":
@@ -201,17 +219,15 @@ class Repository:
         ends = "|".join(re.escape(file).replace(r"\*", "[^/]+") for file in files)
         file = re.compile(rf"(?:^|(?<=/))(?:{ends})\Z")
         listed = self._ever(*(f":(top,glob)**/{file}" for file in files))
-        found = {path[: place.start()] for path in listed if (place := file.search(path))}
-        if any("\n" in folder for folder in found):
-            raise ValueError(
-                f"{self.root} has evidence in a folder whose name breaks a line: it cannot be read"
-            )
-        return sorted(found)
+        return sorted({path[: place.start()] for path in listed if (place := file.search(path))})
 
     def _ever(self, *pathspecs: str) -> set[str]:
         log = ("log", "--all", "-m", "--full-history", "--no-renames", "--format=", "--name-only", "-z")
         listed = self._git(*log, "--no-relative", "--", *pathspecs).stdout.decode(errors=_NAMES)
-        return {path.strip("\n") for path in listed.split("\0")} - {""}
+        found = {*listed.split("\0")} - {""}
+        if any("\n" in path for path in found):
+            raise ValueError(f"{self.root} has evidence under a name that breaks a line: it cannot be read")
+        return found
 
     def contents(self, blobs: Sequence[str]) -> list[bytes]:
         """Return the bytes of objects; one that is huge or missing is a ValueError."""
@@ -235,7 +251,7 @@ class Repository:
             done = subprocess.run(
                 [*_GIT, *arguments],
                 cwd=self.root,
-                env={**os.environ, **_UNTRUSTED, "LC_ALL": "C"},
+                env={**_surroundings(), **_UNTRUSTED, "LC_ALL": "C"},
                 input=given,
                 capture_output=True,
             )
@@ -245,3 +261,7 @@ class Repository:
             said = done.stderr.decode(errors="replace").strip().splitlines()
             raise ValueError(f"git cannot read {self.root}: {said[-1] if said else 'it said nothing'}")
         return done
+
+
+def _surroundings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in _PATTERNS}

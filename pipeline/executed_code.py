@@ -17,8 +17,8 @@ def checked_code(root: Path, evidence: Evidence) -> tuple[str, list[Finding]]:
     claims, repository = [*executed_code(evidence)], Repository(root)
     try:
         repository.require()
-    except ValueError:
-        return "not checked: this is not in a Git repository", []
+    except ValueError as error:
+        return f"not checked: {error}", []
     commits, found = set[str](), list[Finding]()
     for claim in claims:
         problem = _problem(repository, claim)
@@ -38,7 +38,11 @@ def _problem(repository: Repository, claim: Executed) -> str | None:
         return (
             f"was made at commit {shown(claim.commit)}, it says, which is not here: nobody can read what ran"
         )
-    if claim.is_that_of(revision.read_all(claim.paths)):
+    try:
+        code = revision.read_all(claim.paths)
+    except ValueError as error:
+        return f"was made at commit {claim.commit[:12]}, it says, whose code cannot be read here: {error}"
+    if claim.is_that_of(code):
         return None
     return (
         f"was made by other code than that of commit {claim.commit[:12]}, which it names: by changes that "

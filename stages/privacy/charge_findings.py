@@ -118,23 +118,13 @@ def _planned(plan: Plan, charges: list[Mapping[str, Any]]) -> Iterator[Finding]:
 
 
 def _unpriced(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
-    """Yield what stages refuse on people who are not public, for nothing prices it."""
-    lock, population = evidence.lock, plan.population
-    precision = lock.parameter(_TRAINING, "model", "precision")
-    if not is_priced(precision, population):
+    """Yield a precision in which people who are not public may not be trained with."""
+    precision = evidence.lock.parameter(_TRAINING, "model", "precision")
+    if not is_priced(precision, plan.population):
         yield Finding(
             LOCK,
             f"records that {_TRAINING} computed in {shown(precision)}, whose rounding nothing prices: people "
             "who are not public are trained with in 'float32' only",
-        )
-    source = lock.parameter("evaluate", "data", "private")
-    split = source.get("split") if isinstance(source, dict) else None
-    is_exact = evidence.values[METRICS]["charge"]["release"] is None
-    if is_exact and not population.admits_exact_figures(split):
-        yield Finding(
-            METRICS,
-            "charges nothing for exact figures on a random part of people who are not public: no field of "
-            "the source names held-out records that are",
         )
 
 

@@ -6,12 +6,13 @@ from typing import Any
 from stages.privacy.artifact_names import is_plain
 from stages.privacy.chain import AbandonBody, Body, ReserveBody, SettleBody, chain_from_json, entry_from_json
 from stages.privacy.events import event_from_json
-from stages.privacy.evidence import LEDGER, PLAN, TRACE, Evidence
+from stages.privacy.evidence import LEDGER, METRICS, PLAN, TRACE, Evidence
 from stages.privacy.findings import Finding, shown
 from stages.privacy.history import History, history_of
 from stages.privacy.plan import Plan
 from stages.privacy.priceable import require_priceable
 from stages.privacy.signature_findings import artifacts_of
+from stages.privacy.split_rule import source_field_rule
 
 
 def ledger_findings(
@@ -27,6 +28,7 @@ def ledger_findings(
     yield from _constants(plan, history)
     yield from _covered(charges, history)
     yield from _released(evidence, charges)
+    yield from _exact_figures(plan, evidence, history)
 
 
 def export_findings(evidence: Evidence) -> Iterator[Finding]:
@@ -90,6 +92,20 @@ def _constants(plan: Plan, history: History) -> Iterator[Finding]:
     if plan.others.composition == "parallel" and history.composition != "parallel":
         yield Finding(
             PLAN, "adds splits in parallel; by the rules that the ledger records they compose in sequence"
+        )
+
+
+def _exact_figures(plan: Plan, evidence: Evidence, history: History) -> Iterator[Finding]:
+    """Yield exact figures without a charge on a random part of people who are not public."""
+    source = evidence.lock.parameter("evaluate", "data", "private")
+    split = source.get("split") if isinstance(source, dict) else None
+    is_exact = evidence.values[METRICS]["charge"]["release"] is None
+    named = split if isinstance(split, str) and source_field_rule(split) in history.rules else None
+    if is_exact and not plan.population.admits_exact_figures(named):
+        yield Finding(
+            METRICS,
+            "charges nothing for exact figures on a random part of people who are not public: no field of "
+            "the source, by dvc.lock and by the ledger, names held-out records that are",
         )
 
 

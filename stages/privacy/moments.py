@@ -18,7 +18,7 @@ class Moment:
     is_past: bool
     """The evidence that was asked about builds on it."""
     is_beside: bool = False
-    """It lies in another folder, and did not move from there: another project's evidence."""
+    """It lies in another folder, where evidence lies still: another project's, or a copy of this one's."""
     evidence: Evidence
 
     @property

@@ -19,7 +19,7 @@ class Population:
     """What one privacy unit is, in words."""
 
     def admits_exact_figures(self, split: object) -> bool:
-        """Tell whether exact figures on held-out units may be published, whatever release is charged: none.
+        """Tell whether exact figures on held-out units may be published without a charge.
 
         ``split`` is the field of the source that names who is held out. Without one they are a random part
         of the population, and public only where all of it is.

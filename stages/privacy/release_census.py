@@ -19,7 +19,7 @@ class Population:
 
     name: str
     is_here: bool = False
-    """Something that is not another project's shows it."""
+    """Evidence of this project shows it, and not only what lies beside it."""
     declarations: list[bool] = field(default_factory=list)
     """What each plan and each ledger says: public or not."""
     deltas: set[float] = field(default_factory=set)
@@ -209,6 +209,7 @@ def _one_chain(population: Population, chains: Sequence[_Chain]) -> Iterator[Fin
 def _releases(population: Population) -> Iterator[Finding]:
     """Yield releases that contradict themselves, and those that no charge or no ledger entry covers."""
     covered = population.released
+    always: Severity = "error" if population.is_here else "warning"
     for release in sorted(population.seen):
         seen = population.seen[release]
         told = [one for one in seen if one.event is not None]
@@ -223,7 +224,7 @@ def _releases(population: Population) -> Iterator[Finding]:
                 other.file,
                 f"charges release {shown(release)} otherwise than {named(told[0].revision)}: "
                 f"{shown(other.event)}, not {shown(told[0].event)}",
-                "error",
+                always,
                 other.revision,
             )
         if release not in covered:
@@ -238,6 +239,6 @@ def _releases(population: Population) -> Iterator[Finding]:
                 told[0].file,
                 f"charges release {shown(release)} otherwise than the ledger: {shown(told[0].event)}, not "
                 f"{shown(covered[release].event)}",
-                "error",
+                always,
                 told[0].revision,
             )

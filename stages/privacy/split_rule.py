@@ -24,6 +24,7 @@ def source_field_rule(field: str) -> str:
 def is_function_of_the_unit(rule: str) -> bool:
     """Tell whether a unit's split is known to be a function of its own id alone.
 
-    Guarantee: true only for rules of ``keyed_hash_rule``. What a source declares may depend on other units.
+    Guarantee: true only for rules of ``keyed_hash_rule``, as they are spelled now or were before. What a
+    source declares may depend on other units.
     """
     return rule.startswith(_KEYED_HASH)

@@ -167,22 +167,23 @@ def test_evidence_counts_in_whatever_folder_it_lay(history: Path) -> None:
     assert trained == {*RELEASES.values(), "564eed53a8df7e7e5d25ad07c8f6c1ed"}, "and where it lies still"
 
 
-@pytest.mark.parametrize("is_left", [True, False])
-def test_a_ledger_that_was_cut_by_moving_is_told(is_left: bool, history: Path) -> None:
+@pytest.mark.parametrize("left_behind", ["nothing", "evidence", "ledger"])
+def test_a_ledger_that_was_cut_by_moving_is_told(left_behind: str, history: Path) -> None:
     whole = chain_to_json(OTHERS.name, entries_of(Run(population=OTHERS, crashed=("crashed",))))
     written(history, {"data/ledger/others.json": canonical_json(whole)})
     git(history, "add", "--all"), git(history, "commit", "--quiet", "--message", "whole")
     (history / "moved").mkdir()
-    if is_left:
-        git(history, "mv", "data", "dvc.lock", "moved")
-    else:
-        written(history / "moved", stored("1.2"))
+    git(history, "mv", "data", "dvc.lock", "moved")
+    if left_behind == "evidence":
+        written(history, stored("1.2"))
+    elif left_behind == "ledger":
+        written(history, {"data/ledger/others.json": canonical_json(whole)})
     cut = chain_to_json(OTHERS.name, entries_of(Run(population=OTHERS)))
     written(history / "moved", {"data/ledger/others.json": canonical_json(cut)})
     git(history, "add", "--all"), git(history, "commit", "--quiet", "--message", "moved")
     found = [one for one in audit(history / "moved", history=True)["findings"] if "entries" in one["problem"]]
     told = [(one["severity"], one["problem"].partition(":")[0]) for one in found]
-    assert told == [("error", "was cut") if is_left else ("warning", "is not the latest")]
+    assert told == [("error", "was cut") if left_behind == "nothing" else ("warning", "is not the latest")]
 
 
 @pytest.mark.parametrize("shown_here", [True, False])

@@ -101,7 +101,9 @@ def test_a_file_that_is_missing_from_the_history_is_no_file_that_never_was(repos
     assert "missing" in git_says(repository, "cat-file", "--batch-check", given=f"{first}:{PLAN}"), (
         "negative control: git tells the two apart in no other way"
     )
-    with pytest.raises(ValueError, match="^the Git objects of .* are damaged .*clone it anew"):
+    with pytest.raises(
+        ValueError, match=r"^the Git objects of .* are damaged \((missing|broken) .*clone it anew"
+    ):
         Repository(repository).commits()
 
 
@@ -111,8 +113,48 @@ def test_an_object_that_is_another_than_its_name_says_is_refused(repository: Pat
     blobs[0].chmod(0o644)
     blobs[0].write_bytes(blobs[1].read_bytes())
     assert git(repository, "show", f"{first}:{PLAN}") == "two", "negative control: plain git is fooled"
-    with pytest.raises(ValueError, match="are damaged"):
+    with pytest.raises(ValueError, match=r"are damaged \(error: .*mismatch"):
         Repository(repository).commits()
+
+
+def test_a_sound_repository_with_an_odd_commit_and_a_name_for_nothing_is_read(repository: Path) -> None:
+    first = commit(repository, "one")
+    undated = f"tree {git(repository, 'rev-parse', 'HEAD^{tree}')}\nparent {first}\n"
+    undated += "author A <a@b> 99999999999999999999 +0000\ncommitter A <a@b> 1 +0000\n\nodd\n"
+    odd = git_says(repository, "hash-object", "-t", "commit", "-w", "--stdin", "--literally", given=undated)
+    git(repository, "update-ref", "refs/heads/odd", odd.strip())
+    git(repository, "symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/gone")
+    assert subprocess.run(["git", "fsck"], cwd=repository, capture_output=True).returncode, "git complains"
+    assert {*Repository(repository).commits()} == {first, odd.strip()}
+
+
+def test_a_partial_clone_is_refused_with_the_way_out(repository: Path) -> None:
+    commit(repository, "one"), commit(repository, "two")
+    git(repository, "config", "uploadpack.allowFilter", "true")
+    git(repository, "clone", "--quiet", "--filter=blob:none", f"file://{repository}", "partial")
+    with pytest.raises(ValueError, match="is a partial clone.*without --filter"):
+        Repository(repository / "partial").commits()
+
+
+@pytest.mark.parametrize("setting", ["log.showRoot=false", "log.diffMerges=none", "diff.relative=true"])
+def test_no_setting_of_the_repository_hides_a_folder(setting: str, repository: Path) -> None:
+    (repository / "first").mkdir()
+    commit(repository / "first", "first")
+    git(repository, "checkout", "--quiet", "-b", "side")
+    git(repository, "commit", "--quiet", "--allow-empty", "--message", "side")
+    git(repository, "checkout", "--quiet", "main")
+    git(repository, "commit", "--quiet", "--allow-empty", "--message", "main")
+    git(repository, "merge", "--quiet", "--no-ff", "--no-commit", "side")
+    (repository / "by_merge").mkdir()
+    commit(repository / "by_merge", "merged")
+    git(repository, "config", *setting.split("="))
+    assert Repository(repository).folders_with([PLAN]) == ["by_merge/", "first/"]
+
+
+def test_no_variable_of_the_reader_hides_a_folder(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit(repository, "one")
+    monkeypatch.setenv("GIT_LITERAL_PATHSPECS", "1")
+    assert Repository(repository).folders_with([PLAN]) == [""]
 
 
 def git_says(root: Path, *arguments: str, given: str) -> str:
@@ -137,10 +179,11 @@ def test_every_folder_that_ever_had_a_file_is_found(repository: Path) -> None:
     assert Revision(Repository(repository), head).read(PLAN) is None
 
 
-def test_a_folder_whose_name_breaks_a_line_is_refused(repository: Path) -> None:
-    (repository / "a\nb").mkdir()
-    commit(repository / "a\nb", "inner")
-    with pytest.raises(ValueError, match="in a folder whose name breaks a line"):
+@pytest.mark.parametrize("folder", ["a\nb", "\na", "a\n"])
+def test_a_folder_whose_name_breaks_a_line_is_refused(folder: str, repository: Path) -> None:
+    (repository / folder).mkdir()
+    commit(repository / folder, "inner")
+    with pytest.raises(ValueError, match="under a name that breaks a line"):
         Repository(repository).folders_with([PLAN])
 
 

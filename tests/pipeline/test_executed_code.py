@@ -73,7 +73,19 @@ def test_a_commit_that_is_not_here_hides_nothing_of_the_others(repository: Path)
 
 def test_outside_git_nothing_is_checked(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     words, found = checked_code(tmp_path_factory.mktemp("kept"), evidence(repository, "0" * 40))
-    assert words == "not checked: this is not in a Git repository" and not found
+    assert words.startswith("not checked: git cannot read") and "not a git repository" in words and not found
+
+
+def test_code_that_a_partial_clone_lacks_is_a_warning(repository: Path) -> None:
+    head = git(repository, "rev-parse", "HEAD")
+    (repository / STAGE).write_text("print('trained again')\n")
+    commit(repository, "two")
+    git(repository, "config", "uploadpack.allowFilter", "true")
+    git(repository, "clone", "--quiet", "--filter=blob:none", f"file://{repository}", "partial")
+    git(repository / "partial", "remote", "set-url", "origin", "file:///nowhere")
+    words, (found,) = checked_code(repository / "partial", evidence(repository, head))
+    assert words == "not that of a commit: see the findings" and found.severity == "warning"
+    assert "whose code cannot be read here" in found.problem
 
 
 def test_evidence_that_tells_no_code_says_so(repository: Path) -> None:
