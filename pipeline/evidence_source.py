@@ -159,8 +159,8 @@ class Repository:
         damage = [line for line in said if not _HARMLESS.match(line)]
         if found.returncode and damage:
             raise ValueError(
-                f"the Git objects of {self.root} are damaged ({' '.join(damage[0].split())}), so nothing can be told from "
-                "them: clone it anew, with `git clone --no-local`"
+                f"the Git objects of {self.root} are damaged ({' '.join(damage[0].split())}), so nothing can "
+                "be told from them: clone it anew, with `git clone --no-local`"
             )
 
     def commits(self) -> list[str]:
