@@ -107,7 +107,11 @@ def test_a_killed_run_goes_on_and_another_that_does_not_fit_beside_it_is_refused
 def test_half_precision_is_refused_for_people_who_are_not_public(encoded_checkout):
     checkout = not_public(encoded_checkout, 10.0)
     edit_params(checkout, {"precision: float32": "precision: bfloat16"})
-    for name in ("finetune", "profile"):  # which is the first to run the model, on public records here
-        refused = stage(checkout, name)
-        assert refused.returncode == 2 and "set model.precision to float32" in refused.stderr
+    refused = stage(checkout, "finetune")
+    assert refused.returncode == 2 and "set model.precision to float32" in refused.stderr
+    edit_params(checkout, {"public: true": "public: false"})
+    refused = stage(checkout, "profile")
+    assert refused.returncode == 2 and "set model.precision to float32" in refused.stderr, (
+        "the first stage to run the model says so too, though it looks at public records here"
+    )
     assert steps_begun(checkout) == -1 and releases(checkout) == {}
