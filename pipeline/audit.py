@@ -145,7 +145,6 @@ def _source(root: Path, revision: str | None) -> EvidenceSource:
     if revision is None:
         return Checkout(root)
     repository = Repository(root)
-    repository.require()
     repository.require_undamaged()
     return Revision(repository, repository.commit(revision))
 

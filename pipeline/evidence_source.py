@@ -29,8 +29,6 @@ _HARMLESS = re.compile(
 )
 """What `git fsck` says of a repository that shows all the same what was committed: an author without a date,
 a name for a branch that is gone."""
-
-
 _NAMES = "surrogateescape"
 """Names of files are bytes."""
 
@@ -145,12 +143,13 @@ class Repository:
         self._git("rev-parse", "--git-dir")
 
     def require_undamaged(self) -> None:
-        """Refuse a repository in which an object is missing, or is not the one that its name says.
+        """Refuse what is no repository, and one whose objects are missing or other than their names say.
 
         Git finds such a file "missing" as it does one that was never there, and a clone by path copies both.
         """
+        self.require()
         partial = self._git("config", "--get-regexp", r"^remote\..*\.promisor$", check=False)
-        if partial.stdout.split()[1:2] == [b"true"]:
+        if b"true" in partial.stdout.split():
             raise ValueError(
                 f"{self.root} is a partial clone, which lacks files: clone it anew, without --filter"
             )

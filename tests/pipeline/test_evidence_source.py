@@ -134,6 +134,10 @@ def test_a_partial_clone_is_refused_with_the_way_out(repository: Path) -> None:
     git(repository, "clone", "--quiet", "--filter=blob:none", f"file://{repository}", "partial")
     with pytest.raises(ValueError, match="is a partial clone.*without --filter"):
         Repository(repository / "partial").commits()
+    git(repository, "config", "remote.first.promisor", "false")
+    git(repository, "config", "remote.second.promisor", "true")
+    with pytest.raises(ValueError, match="is a partial clone"):  # of whichever remote
+        Repository(repository).commits()
 
 
 @pytest.mark.parametrize("setting", ["log.showRoot=false", "log.diffMerges=none", "diff.relative=true"])
